@@ -1,0 +1,66 @@
+"""Execute notebooks under the rules of `nbdev_test` and store their outputs, reproducibly.
+
+    python tools/execute.py                 # every notebook
+    python tools/execute.py nbs/00_audio.ipynb nbs/index.ipynb
+
+Outputs are kept because the documentation site shows them. Warnings on standard error are not: they
+belong to the machine that ran the notebook, not to the lesson.
+"""
+import os, re, sys, time
+from pathlib import Path
+
+os.environ.setdefault('OMP_NUM_THREADS', '2')
+os.environ['IN_TEST'] = '1'
+
+from execnb.nbio import read_nb, write_nb
+from execnb.shell import CaptureShell
+from fastcore.xtras import working_directory
+from nbdev.config import get_config
+from nbdev.clean import clean_nb
+from nbdev.frontmatter import FrontmatterProc
+from nbdev.process import NBProcessor
+
+limit = 250_000  # bytes of stored outputs a notebook
+
+
+def skipped(cell):
+    "True for a cell that `nbdev_test` would not run"
+    directives = getattr(cell, 'directives_', None) or {}
+    return (cell.cell_type != 'code' or 'nbdev_export' + '(' in cell.source
+            or directives.get('eval:', [''])[0].lower() == 'false'
+            or bool(set(get_config().tst_flags.split()) & directives.keys()))
+
+
+def tidy(output):
+    "`output` without what differs from one run to the next: object addresses"
+    data = output.get('data', {})
+    if 'text/plain' in data: data['text/plain'] = [re.sub(r' at 0x[0-9a-f]+', '', l) for l in data['text/plain']]
+    return output
+
+
+def execute(path):
+    "Run the notebook at `path`, store its outputs, return an error text or None"
+    skip = {c.id: skipped(c) for c in NBProcessor(path, procs=FrontmatterProc, process=True).nb.cells}
+    nb, start = read_nb(path), time.time()
+    shell = CaptureShell(path, mpl_format='png')
+    shell._cell_idx = None
+    shell._run("import matplotlib; matplotlib.rcParams['figure.dpi'] = 72; matplotlib.rcParams['savefig.dpi'] = 72")
+    try:
+        with working_directory(path.parent): shell.run_all(nb, exc_stop=True, preproc=lambda c: skip.get(c.id, True))
+    except Exception: return shell.prettytb(fname=path)
+    for cell in nb.cells:
+        if cell.cell_type != 'code' or skip.get(cell.id, True): continue
+        cell.outputs = [tidy(o) for o in cell.get('outputs', []) if o.get('name') != 'stderr']
+    clean_nb(nb)
+    write_nb(nb, path)
+    size = path.stat().st_size
+    print(f'{path.name}: {time.time() - start:.0f} s, {size // 1000} KB', flush=True)
+    if size > limit: return f'{path.name} has {size // 1000} KB; keep a notebook under {limit // 1000} KB'
+
+
+if __name__ == '__main__':
+    root = Path(__file__).resolve().parent.parent
+    sys.path.insert(0, str(root))
+    paths = [Path(p).resolve() for p in sys.argv[1:]] or sorted((root / 'nbs').rglob('*.ipynb'))
+    errors = [e for e in map(execute, paths) if e]
+    sys.exit('\n'.join(errors))

@@ -1,0 +1,39 @@
+# `make` lists what there is. PYTHON=... names the interpreter of a new .venv (3.10, 3.11 or 3.12), JOBS=... the number of test processes.
+JOBS ?= 2
+described := settings.ini setup.py pyproject.toml tools/venv.sh
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test export notebooks readme clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.setup ## the package and what it needs, in .venv
+.venv/.setup: $(described)
+	@tools/venv.sh .
+	@touch $@
+
+demo: .venv/.setup ## synthesise, pre-train, probe: runs/demo/report.html
+	.venv/bin/mtssl demo --out runs/demo
+
+dev: .venv/.dev ## setup, and the tools to change and test the package
+.venv/.dev: $(described)
+	@tools/venv.sh '.[dev]'
+	@touch .venv/.setup $@
+
+test: .venv/.dev ## all that CI runs
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS) tests
+
+export: .venv/.dev ## modules from notebooks
+	.venv/bin/nbdev_export
+
+notebooks: .venv/.dev ## run every notebook and store its outputs
+	.venv/bin/python tools/execute.py
+
+readme: .venv/.dev ## README.md from nbs/index.ipynb
+	.venv/bin/python tools/readme.py
+
+clean: ## remove what was built; runs/ and .venv stay
+	rm -rf build dist _proc _docs _site *.egg-info .pytest_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

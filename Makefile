@@ -4,7 +4,7 @@ described := settings.ini setup.py pyproject.toml tools/venv.sh
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test export notebooks readme clean
+.PHONY: help setup demo dev test export notebooks readme docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ notebooks: .venv/.dev ## run every notebook and store its outputs
 
 readme: .venv/.dev ## README.md from nbs/index.ipynb
 	.venv/bin/python tools/readme.py
+
+docs: .venv/.dev ## the website, in _docs/index.html
+	.venv/bin/python tools/render.py
 
 clean: ## remove what was built; runs/ and .venv stay
 	rm -rf build dist _proc _docs _site *.egg-info .pytest_cache

@@ -40,17 +40,30 @@ def html(source):
     return pypandoc.convert_text(source, 'gfm', format='html', extra_args=pandoc)
 
 
-def output(out, figures):
-    "One stored output of a cell as Markdown; its figure joins `figures`, a dict from path to bytes"
+def output(out, figure, html):
+    "One stored output of a cell as Markdown: `figure` keeps the bytes of a picture and gives its address, `html` fits in HTML"
     if out.output_type == 'stream': return fence(text(out.text))
     data = out.get('data', {})
-    if 'image/png' in data:
-        name = f'{images}/index-{len(figures) + 1}.png'
-        figures[name] = base64.b64decode(text(data['image/png']))
-        return f'![]({name})'
-    if 'text/markdown' in data: return text(data['text/markdown'])
+    if 'image/png' in data: return f"![]({figure(base64.b64decode(text(data['image/png'])))})"
+    if 'text/markdown' in data: return re.sub(r'\A---\n', '', text(data['text/markdown']))
     if 'text/html' in data: return html(text(data['text/html']))
     return fence(text(data.get('text/plain', '')))
+
+
+def body(nb, show):
+    "Front matter, and Markdown of the cells of a notebook that nbdev has processed; `show` turns an output into Markdown"
+    front, parts = {}, []
+    for cell in nb.cells:
+        source = text(cell.source).strip()
+        if cell.cell_type == 'raw' and source.startswith('---'): front = yaml.safe_load(source.strip('-\n '))
+        elif cell.cell_type == 'markdown': parts.append(re.sub(r'<!--.*?-->', '', source, flags=re.S))
+        elif cell.cell_type == 'code':
+            directives = dict(re.findall(r'^#\| *([\w-]+):? *(.*)$', source, re.M))
+            code = re.sub(r'^#\|.*\n?', '', source, flags=re.M)
+            if directives.get('echo') != 'false' and code.strip(): parts.append(fence(code, 'python'))
+            if directives.get('output') != 'false': parts += map(show, cell.get('outputs', []))
+    joined = '\n\n'.join(p for p in parts if p.strip())
+    return front, re.sub(r'^(:+) *\{\.callout-(\w+)[^}]*\}$', callout, joined, flags=re.M)
 
 
 def callout(match):
@@ -69,25 +82,18 @@ def link(match):
 
 def markdown(path):
     "README text and figures of the notebook at `path`"
-    nb, figures, parts = read_nb(path), {}, []
+    nb, figures = read_nb(path), {}
     with working_directory(root): Filter()(nb)
-    for cell in nb.cells:
-        source = text(cell.source).strip()
-        if cell.cell_type == 'raw' and source.startswith('---'):
-            front = yaml.safe_load(source.strip('-\n '))
-            parts += [f"# {front['title']}", front.get('description', '')]
-        elif cell.cell_type == 'markdown': parts.append(re.sub(r'<!--.*?-->', '', source, flags=re.S))
-        elif cell.cell_type == 'code':
-            directives = dict(re.findall(r'^#\| *([\w-]+):? *(.*)$', source, re.M))
-            code = re.sub(r'^#\|.*\n?', '', source, flags=re.M)
-            if directives.get('echo') != 'false' and code.strip(): parts.append(fence(code, 'python'))
-            if directives.get('output') != 'false': parts += [output(o, figures) for o in cell.get('outputs', [])]
-    body = '\n\n'.join(p for p in parts if p.strip())
-    body = re.sub(r'^(:+) *\{\.callout-(\w+)[^}]*\}$', callout, body, flags=re.M)
-    body = pypandoc.convert_text(body, 'gfm', format='markdown-smart', extra_args=pandoc)
-    body = re.sub(r'(\]\(|(?:src|href)=")(?![a-z]+:|#|/)([^)#"\s]+\.\w+)(#[^)"\s]*)?(?=[)"\s])', link, body)
+    def figure(data):
+        name = f'{images}/index-{len(figures) + 1}.png'
+        figures[name] = data
+        return name
+    front, source = body(nb, lambda out: output(out, figure, html))
+    source = f"# {front['title']}\n\n{front.get('description', '')}\n\n{source}"
+    readme = pypandoc.convert_text(source, 'gfm', format='markdown-smart', extra_args=pandoc)
+    readme = re.sub(r'(\]\(|(?:src|href)=")(?![a-z]+:|#|/)([^)#"\s]+\.\w+)(#[^)"\s]*)?(?=[)"\s])', link, readme)
     note = f'<!-- Made from {path.relative_to(root).as_posix()} by tools/readme.py: edit the notebook, then `make readme`. -->'
-    return f'{note}\n\n{body.strip()}\n', figures
+    return f'{note}\n\n{readme.strip()}\n', figures
 
 
 def main(check):

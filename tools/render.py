@@ -101,6 +101,17 @@ class Links(HTMLParser):
         self.targets |= {attrs[k] for k in ('href', 'src') if attrs.get(k)}
 
 
+def shorten(out):
+    "Links to a method without a heading of its own lead to its class"
+    anchors = {p: Links(p.read_text(encoding='utf-8')).anchors for p in out.rglob('*.html')}
+    for page in anchors:
+        def shorter(match):
+            known, anchor = anchors.get((page.parent/match[1]).resolve(), ()), match[2]
+            while anchor not in known and '.' in anchor: anchor = anchor.rpartition('.')[0]
+            return f'href="{match[1]}#{anchor}"'
+        page.write_text(re.sub(r'href="([^":#]+)#([^"]+)"', shorter, page.read_text(encoding='utf-8')), encoding='utf-8')
+
+
 def broken(out):
     "Links within the site that lead nowhere, as texts"
     parsed = {p: Links(p.read_text(encoding='utf-8')) for p in sorted(out.rglob('*.html'))}
@@ -120,6 +131,7 @@ def main(out):
     if (root/'nbs/images').exists(): shutil.copytree(root/'nbs/images', out/'images')
     site, config = pages(folder), configuration()
     for place in site: render(place, site, config, out)
+    shorten(out)
     problems = list(broken(out))
     if problems: sys.exit('\n'.join(problems))
     print(f'{len(site)} pages in {out}')

@@ -171,7 +171,7 @@ class FileClips:
         if missing: raise ValueError(f"{len(missing)} of {_count(len(self.paths), 'file is', 'files are')} missing below {str(self.root)!r}: {_few(missing)}.")
         return self
 
-# %% ../nbs/03_datasets.ipynb #b94c8d1d
+# %% ../nbs/03_datasets.ipynb #2efb004d
 def _classes(table):
     "Names of the columns that hold classes: not `path, split, group`, not decimal numbers"
     def decimal(column): return column.dropna().str.fullmatch(r'[-+]?\d*\.\d+(e[-+]?\d+)?', flags=re.I).all()
@@ -181,6 +181,7 @@ def _strict(dataset):
     for task in dataset.tasks.values(): check_classes(dataset.table, task)
     return dataset
 
+# %% ../nbs/03_datasets.ipynb #24321adb
 _split_names = dict(training='train', validation='valid', val='valid', dev='valid', testing='test')
 
 @datasets.register('csv', tasks='your columns', metric='accuracy', splits='your column, or drawn by groups', licence='yours', where='a CSV with a column path')

@@ -4,12 +4,19 @@
 
 # %% auto #0
 __all__ = ['extensions', 'AudioError', 'AudioInfo', 'audio_info', 'load_audio', 'to_int16', 'from_int16', 'decode_track',
-           'find_audio']
+           'decode_tracks', 'find_audio']
 
-# %% ../nbs/00_audio.ipynb #1f1fef65
+# %% ../nbs/00_audio.ipynb #d8c1c72b
 import os
 import re
+import signal
+import threading
+import time
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil, gcd
 from pathlib import Path
 import numpy as np
@@ -186,6 +193,55 @@ def decode_track(path, # an audio file
     if not len(samples): raise AudioError(path, 'it holds no samples')
     if not peak: raise AudioError(path, 'silent, every sample is 0')
     return samples, dict(facts, peak=peak)
+
+# %% ../nbs/00_audio.ipynb #c1f0889c
+def _start_worker():
+    "Make a decoding process ignore Ctrl-C (its parent handles it), be silent, and end with its parent"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    parent = os.getppid()
+    def watch():
+        while os.getppid() == parent: time.sleep(1)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+def _decode_alone(path, sr):
+    "`decode_track` in a process of its own, whose crash is an `AudioError`"
+    with ProcessPoolExecutor(1, initializer=_start_worker) as pool:
+        try: return pool.submit(decode_track, path, sr).result()
+        except BrokenProcessPool: raise AudioError(path, 'the decoder crashed on it') from None
+
+# %% ../nbs/00_audio.ipynb #8fe3bd78
+def _in_order(paths, sr, jobs):
+    "Yield `(path, function that returns decode_track's result)` in order, decoding ahead in `jobs` processes"
+    if jobs == 1: yield from ((p, lambda p=p: decode_track(p, sr)) for p in paths); return
+    pool = ProcessPoolExecutor(jobs, initializer=_start_worker)
+    try:
+        paths, pending = iter(paths), deque()
+        while True:
+            pending += [(p, pool.submit(decode_track, p, sr)) for p in islice(paths, 3 * jobs - len(pending))]
+            if not pending: return
+            path, future = pending.popleft()
+            if isinstance(future.exception(), BrokenProcessPool):
+                yield path, lambda: _decode_alone(path, sr)
+                pool = ProcessPoolExecutor(jobs, initializer=_start_worker)
+                pending = deque((p, pool.submit(decode_track, p, sr)) for p, _ in pending)
+            else: yield path, future.result
+    finally: pool.shutdown(wait=False, cancel_futures=True)
+
+# %% ../nbs/00_audio.ipynb #14dd544c
+def decode_tracks(paths, # audio files
+                  sr: int = 22050, # sample rate of the results, Hz
+                  jobs: int = None # processes; None: one a core
+                 ): # yields (path, samples int16 [T] or None, dict of facts or of `problem`)
+    "Decode many files in parallel, in order; a broken one gives its `problem`, never an exception"
+    paths = list(paths)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    for path, result in _in_order(paths, sr, max(1, min(jobs or cores, len(paths)))):
+        try: samples, facts = result()
+        except AudioError as e: samples, facts = None, dict(problem=e.reason)
+        except Exception as e: samples, facts = None, dict(problem=f'{type(e).__name__}: {e}'.replace(str(path), Path(path).name))
+        yield path, samples, facts
 
 # %% ../nbs/00_audio.ipynb #b79d4b56
 extensions = '.wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .caf .w64 .rf64'.split()

@@ -6,14 +6,14 @@
 __all__ = ['extensions', 'AudioError', 'AudioInfo', 'audio_info', 'load_audio', 'to_int16', 'from_int16', 'decode_track',
            'decode_tracks', 'find_audio']
 
-# %% ../nbs/00_audio.ipynb #d8c1c72b
+# %% ../nbs/00_audio.ipynb #4296823a
 import os
 import re
 import signal
 import threading
 import time
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
@@ -122,8 +122,8 @@ def _blocks(file, path, start, stop, mono):
     missing = min(promised, promised if stop is None else stop) - read
     if missing > (.2 if file.format == 'MP3' else .01) * file.samplerate: raise AudioError(path, _truncated(file, read, promised))
 
-# %% ../nbs/00_audio.ipynb #5834468a
-def _window(source_sr, sr, offset, duration, run_in=.5):
+# %% ../nbs/00_audio.ipynb #c2cb6797
+def _window(source_sr, sr, offset, duration, run_in):
     "First and last input frame to read for output from `offset` [s], output frames to drop, and to keep (None: all)"
     common = gcd(source_sr, sr)
     step_in, step_out = source_sr // common, sr // common
@@ -147,7 +147,7 @@ def _resampled(blocks, source_sr, sr, channels):
     for block in blocks: yield stream.resample_chunk(np.ascontiguousarray(block))
     yield stream.resample_chunk(np.empty((0, channels) if channels > 1 else 0, np.float32), last=True)
 
-# %% ../nbs/00_audio.ipynb #6830f67a
+# %% ../nbs/00_audio.ipynb #155329ba
 def load_audio(path, # an audio file
                sr: int = None, # sample rate to resample to, Hz; None keeps the file's
                offset: float = 0., # where to start, s
@@ -158,7 +158,7 @@ def load_audio(path, # an audio file
     _check_arguments(path, sr, offset, duration)
     with _open(path) as file:
         sr, beyond = int(sr or file.samplerate), f'offset={offset} s lies beyond its end'
-        start, stop, skip, keep = _window(file.samplerate, sr, offset, duration)
+        start, stop, skip, keep = _window(file.samplerate, sr, offset, duration, .5 if file.format in ('MP3', 'OGG') else .1)
         if offset * file.samplerate >= file.frames: raise AudioError(path, f'{beyond} at {file.frames / file.samplerate:.2f} s')
         blocks = _blocks(file, path, start, stop, mono)
         blocks = list(_resampled(blocks, file.samplerate, sr, 1 if mono else file.channels))
@@ -194,7 +194,7 @@ def decode_track(path, # an audio file
     if not peak: raise AudioError(path, 'silent, every sample is 0')
     return samples, dict(facts, peak=peak)
 
-# %% ../nbs/00_audio.ipynb #c1f0889c
+# %% ../nbs/00_audio.ipynb #710921e2
 def _start_worker():
     "Make a decoding process ignore Ctrl-C (its parent handles it), be silent, and end with its parent"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -211,7 +211,12 @@ def _decode_alone(path, sr):
         try: return pool.submit(decode_track, path, sr).result()
         except BrokenProcessPool: raise AudioError(path, 'the decoder crashed on it') from None
 
-# %% ../nbs/00_audio.ipynb #8fe3bd78
+def _submit(pool, path, sr):
+    "The future of `decode_track`, also from a pool that has just broken"
+    try: return pool.submit(decode_track, path, sr)
+    except BrokenProcessPool as e: future = Future(); future.set_exception(e); return future
+
+# %% ../nbs/00_audio.ipynb #880d6bb8
 def _in_order(paths, sr, jobs):
     "Yield `(path, function that returns decode_track's result)` in order, decoding ahead in `jobs` processes"
     if jobs == 1: yield from ((p, lambda p=p: decode_track(p, sr)) for p in paths); return
@@ -219,13 +224,13 @@ def _in_order(paths, sr, jobs):
     try:
         paths, pending = iter(paths), deque()
         while True:
-            pending += [(p, pool.submit(decode_track, p, sr)) for p in islice(paths, 3 * jobs - len(pending))]
+            pending += [(p, _submit(pool, p, sr)) for p in islice(paths, 3 * jobs - len(pending))]
             if not pending: return
             path, future = pending.popleft()
             if isinstance(future.exception(), BrokenProcessPool):
                 yield path, lambda: _decode_alone(path, sr)
                 pool = ProcessPoolExecutor(jobs, initializer=_start_worker)
-                pending = deque((p, pool.submit(decode_track, p, sr)) for p, _ in pending)
+                pending = deque((p, _submit(pool, p, sr)) for p, _ in pending)
             else: yield path, future.result
     finally: pool.shutdown(wait=False, cancel_futures=True)
 

@@ -71,7 +71,7 @@ def _read_journal(store, sr):
         rows.append(row)
     return rows
 
-# %% ../nbs/02_corpus.ipynb #47962e3f
+# %% ../nbs/02_corpus.ipynb #89b95c13
 class _Writer:
     "Appends tracks to a store: `rows` of earlier, unfinished writing; `add` to go on; `finish` to make it a corpus"
     def __init__(self, store, sr, shard_frames, fresh=False):
@@ -80,11 +80,14 @@ class _Writer:
         self.manifest, _ = _read_manifest(store)
         self.rows = [] if fresh else _read_journal(store, sr)
         last = max((r for r in self.rows if r['shard'] >= 0), key=lambda r: (r['shard'], r['offset']), default=None)
-        self.shard = last['shard'] if last else 0 if self.manifest is None else int(self.manifest.shard.max()) + 1
-        self.position = last['offset'] + last['frames'] if last else 0
+        named = -1 if self.manifest is None else int(self.manifest.shard.max())
+        going_on = last is not None and last['shard'] > named
+        self.shard, self.position = (last['shard'], last['offset'] + last['frames']) if going_on else (named + 1, 0)
         self.file = self._open(self.position)
-        self.journal = open(self.store / journal_name, 'w')
-        self._note(dict(sr=sr), *self.rows)
+        part = self.store / f'{journal_name}.part'
+        part.write_text(''.join(json.dumps(r) + '\n' for r in (dict(sr=sr), *self.rows)))
+        os.replace(part, self.store / journal_name)
+        self.journal = open(self.store / journal_name, 'a')
 
     def _open(self, position=0):
         file = open(_shard_path(self.store, self.shard), 'r+b' if position else 'wb')
@@ -92,11 +95,7 @@ class _Writer:
         file.seek(position * 2)
         return file
 
-    def _note(self, *rows):
-        self.journal.writelines(json.dumps(r) + '\n' for r in rows)
-        self.journal.flush()
-
-# %% ../nbs/02_corpus.ipynb #b58dfb75
+# %% ../nbs/02_corpus.ipynb #04eeecaf
 @patch
 def add(self: _Writer, row, samples=None):
     "Append a track's samples and its row; without samples, only the row (with its problem)"
@@ -110,7 +109,8 @@ def add(self: _Writer, row, samples=None):
         self.file.flush()
         row |= dict(shard=self.shard, offset=self.position, frames=len(samples), seconds=len(samples) / self.sr)
         self.position += len(samples)
-    self._note(row)
+    self.journal.write(json.dumps(row) + '\n')
+    self.journal.flush()
     return row
 
 @patch
@@ -273,7 +273,7 @@ def build_corpus(source, # a folder, a list of files, or an iterable of `(name, 
         writer.finish(rows)
     return Corpus(store)
 
-# %% ../nbs/02_corpus.ipynb #320d0bf1
+# %% ../nbs/02_corpus.ipynb #825a7beb
 class RandomCrops:
     "Crops of `corpus` for one epoch; those of epoch e depend on nothing but `seed`, e and the arguments"
     def __init__(self, corpus: Corpus,
@@ -289,7 +289,7 @@ class RandomCrops:
         self.tracks = np.arange(len(corpus)) if tracks is None else np.asarray(tracks, np.int64)
         if short == 'skip': self.tracks = self.tracks[corpus.frames[self.tracks] >= self.frames]
         total = int(corpus.frames[self.tracks].sum())
-        self.n = min(total, max(1, round(total / self.frames)) if n is None else n)
+        self.n = 0 if not total else max(1, round(total / self.frames)) if n is None else n
         self._plan = None
 
     def __len__(self): return self.n
@@ -299,7 +299,7 @@ class RandomCrops:
         "Choose the epoch whose crops are given"
         self.epoch = int(epoch)
 
-# %% ../nbs/02_corpus.ipynb #7785ff3d
+# %% ../nbs/02_corpus.ipynb #2e95ca90
 @patch
 def plan(self: RandomCrops,
          epoch: int = None # None: the one set
@@ -313,7 +313,7 @@ def plan(self: RandomCrops,
     ends = np.cumsum(lengths)
     whole, rest = divmod(int(lengths.sum()), max(1, self.n))
     edges = np.arange(self.n + 1) * whole + np.arange(self.n + 1) * rest // max(1, self.n)
-    points = rng.integers(edges[:-1], edges[1:])
+    points = edges[:-1] + rng.integers(0, np.maximum(np.diff(edges), 1))
     k = np.searchsorted(ends, points, side='right')
     within, lengths = points - (ends - lengths)[k], lengths[k]
     short = 0 if self.short == 'pad' else within

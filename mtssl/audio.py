@@ -32,7 +32,7 @@ class AudioError(ValueError):
         self.path, self.reason = str(path), reason
     def __str__(self): return f'{self.path}: {self.reason}.'
 
-# %% ../nbs/00_audio.ipynb #d5fa31b7
+# %% ../nbs/00_audio.ipynb #891810ff
 def _open(path):
     "The `soundfile.SoundFile` at `path`; raises `AudioError` if there is none"
     path = Path(path)
@@ -40,7 +40,7 @@ def _open(path):
     if not path.exists(): raise AudioError(path, 'a link to a file that is gone' if path.is_symlink() else 'there is no such file')
     if not os.access(path, os.R_OK): raise AudioError(path, 'no permission to read it')
     if path.stat().st_size == 0: raise AudioError(path, 'empty, 0 bytes')
-    try: file = soundfile.SoundFile(path)
+    try: file = soundfile.SoundFile(os.fsencode(path) if os.name == 'posix' else path)  # bytes: names need not be valid text
     except (soundfile.LibsndfileError, TypeError):
         raise AudioError(path, 'not audio that can be read (wav, flac, ogg, opus, mp3, aiff), or damaged in its first bytes') from None
     reason = _cut_short(file) or ('' if file.frames else 'it holds no samples')

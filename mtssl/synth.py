@@ -9,8 +9,8 @@ __all__ = ['longest', 'instruments', 'drums', 'styles', 'tonics', 'tempo_centres
            'vibraphone', 'guitar', 'harpsichord', 'seeded', 'note', 'kick', 'snare', 'clap', 'metal', 'hat', 'open_hat',
            'ride', 'shaker', 'conga', 'brush', 'rim', 'hit', 'Style', 'chord', 'Labels', 'Score', 'draw_facts',
            'draw_players', 'draw_mix', 'Clock', 'write_chords', 'chord_at', 'choose', 'write_comping', 'write_bass',
-           'write_drums', 'write_rhythm', 'write_melody', 'inside', 'compose', 'fill_labels', 'show_score', 'place',
-           'fast_lengths', 'tape_lengths', 'render', 'render_drums', 'acoustics', 'mixdown', 'synthesise_clip',
+           'write_drums', 'write_rhythm', 'write_melody', 'inside', 'compose', 'fill_labels', 'place', 'fast_lengths',
+           'tape_lengths', 'render', 'render_drums', 'acoustics', 'mixdown', 'show_score', 'synthesise_clip',
            'synthesise', 'labels_table']
 
 # %% ../nbs/01_synth.ipynb #b93a878a
@@ -68,8 +68,11 @@ def additive(phase: np.ndarray, # phase of the fundamental in cycles [T]
     for a in np.asarray(amplitudes, np.float32)[::-1]: wave = (wave + a) * z
     return wave.imag
 
-# %% ../nbs/01_synth.ipynb #268cb451
-def harmonics(hz: float, sr: int, most: int=32) -> np.ndarray: # 1 .. K, as float64
+# %% ../nbs/01_synth.ipynb #dd1a878c
+def harmonics(hz: float, # fundamental in Hz
+              sr: int, # sample rate in Hz
+              most: int=32 # how many at most
+             ) -> np.ndarray: # 1 .. K, as float64
     "The numbers of the harmonics of `hz` that lie below 0.45 times the sample rate, at most `most`"
     return np.arange(1., max(2, min(most, int(.45 * sr / hz)) + 1))
 
@@ -268,8 +271,12 @@ def clap(sr, rng):
     late = t - np.minimum(t // .011, 2) * .011
     return noise * np.exp(-late / np.where(t < .022, .006, rng.uniform(.04, .08)))
 
-# %% ../nbs/01_synth.ipynb #b8e39d13
-def metal(sr, rng, seconds, decay):
+# %% ../nbs/01_synth.ipynb #c64a134b
+def metal(sr: int, # sample rate in Hz
+          rng: np.random.Generator, # draws what is random
+          seconds: float, # length
+          decay: float # seconds to fall by 8.7 dB
+         ):
     "Noise and a few inharmonic square waves, high-passed: cymbals"
     t = times(sr, seconds)
     ring = sum(np.sign(np.sin(2 * np.pi * f * t)) for f in rng.uniform(1.8, 3.5, 4) * .07 * min(sr, 44100))
@@ -286,13 +293,13 @@ def open_hat(sr, rng):
     "An open hi-hat"
     return metal(sr, rng, .4, rng.uniform(.08, .15))
 
+# %% ../nbs/01_synth.ipynb #0cd1dab6
 @drums.register('ride')
 def ride(sr, rng):
     "A ride cymbal: the stick and a long ring"
     t = times(sr, .5)
     return metal(sr, rng, .5, rng.uniform(.12, .25)) * (.4 + .6 * np.exp(-t / .01))
 
-# %% ../nbs/01_synth.ipynb #22dd5e91
 @drums.register('shaker')
 def shaker(sr, rng):
     "Seeds in a box: noise that swells and stops"
@@ -307,10 +314,11 @@ def conga(sr, rng):
     skin = np.sin(2 * np.pi * (low * t - 1.5 * np.exp(-t / .02))) + .4 * np.sin(2 * np.pi * 2.3 * low * t) * np.exp(-t / .02)
     return skin * np.exp(-t / rng.uniform(.05, .09))
 
+# %% ../nbs/01_synth.ipynb #915c3ce3
 @drums.register('brush')
 def brush(sr, rng):
     "A wire brush swept over the snare"
-    t, length = times(sr, .25), rng.uniform(.05, .09)
+    t, length = times(sr, .35), rng.uniform(.03, .05)
     noise = lfilter([1, -.5], [1, -.4], rng.standard_normal(len(t)))
     return noise * (t / length) * np.exp(1 - t / length)
 
@@ -319,15 +327,15 @@ def rim(sr, rng):
     "A stick across the rim"
     return damped(rng.uniform(.9, 1.1) * np.array([480., 1050, 1720]), [1, 1, .7], [.1, .12, .06], sr, .15)
 
-# %% ../nbs/01_synth.ipynb #52c7d14f
+# %% ../nbs/01_synth.ipynb #44ee4cbb
 @lru_cache(maxsize=200)
 def hit(drum: str, # a registered name
         kit: int=0, # which drum kit, 0 .. 5
         sr: int=22050 # sample rate in Hz
        ) -> np.ndarray: # float32, at peak 1
-    "One stroke on a drum, rendered once and kept"
+    "One stroke on a drum, faded out at its end, rendered once and kept"
     wave = drums[drum](sr, seeded(drum, kit))
-    wave = (wave / np.abs(wave).max()).astype(np.float32)
+    wave = (wave * np.minimum(1, np.linspace(8, 0, len(wave))) / np.abs(wave).max()).astype(np.float32)
     wave.flags.writeable = False
     return wave
 
@@ -428,8 +436,10 @@ class Score:
     events: dict # part -> list of (start in s, length in s, midi or drum, velocity)
     mix: dict # gains in dB, eq, reverb, noise, level and the seed of what is random in them
 
-# %% ../nbs/01_synth.ipynb #19225cf6
-def draw_facts(rng: np.random.Generator, **fixed) -> dict: # name -> class
+# %% ../nbs/01_synth.ipynb #d62b4e86
+def draw_facts(rng: np.random.Generator, # draws what is random
+               **fixed # facts not to be drawn
+              ) -> dict: # name -> class
     "One class of each of the four kinds, independently and uniformly; `fixed` ones replace what was drawn"
     drawn = {name: options[rng.integers(len(options))] for name, options in classes.items()}
     for name, value in fixed.items():
@@ -437,14 +447,18 @@ def draw_facts(rng: np.random.Generator, **fixed) -> dict: # name -> class
             raise ValueError(f"{name}={value!r} is not a class of the corpus; {name} is one of {', '.join(classes.get(name, classes))}.")
     return drawn | fixed
 
-def draw_players(rng: np.random.Generator, lead: str) -> dict: # part -> (instrument, make)
+# %% ../nbs/01_synth.ipynb #e1b0eaee
+def draw_players(rng: np.random.Generator, # draws what is random
+                 lead: str # the melody's instrument
+                ) -> dict: # part -> (instrument, make)
     "Who plays: the lead, another instrument for the chords, a bass and a drum kit"
     others = [name for name in classes['instrument'] if name != lead]
     return dict(melody=(lead, int(rng.integers(3))), chords=(others[rng.integers(len(others))], int(rng.integers(3))),
                 bass=(('guitar', 'epiano', 'organ', 'piano')[rng.integers(4)], int(rng.integers(3))), drums=(None, int(rng.integers(6))))
 
-# %% ../nbs/01_synth.ipynb #b940e9de
-def draw_mix(rng: np.random.Generator) -> dict:
+# %% ../nbs/01_synth.ipynb #7539641a
+def draw_mix(rng: np.random.Generator # draws what is random
+            ) -> dict:
     "Levels and acoustics, which depend on no label"
     gains = dict(melody=0., chords=rng.uniform(-9, 2), bass=rng.uniform(-12, -3), drums=rng.uniform(-8, 1) + 6 * (rng.random() < .2))
     return dict(gains=gains, eq=rng.normal(0, 3, 8), reverb=rng.uniform(.15, .9), wet=rng.uniform(-26, -10),
@@ -478,8 +492,12 @@ class Clock:
         ends = [m for m, _ in marks[1:]] + [bars * len(pattern)]
         return [(self.origin + m * step, (e - m) * step, sign) for (m, sign), e in zip(marks, ends)]
 
-# %% ../nbs/01_synth.ipynb #156efadd
-def write_chords(rng: np.random.Generator, key: int, mode: str, clock: Clock) -> list: # (start, end, root, quality)
+# %% ../nbs/01_synth.ipynb #b25d1577
+def write_chords(rng: np.random.Generator, # draws what is random
+                 key: int, # pitch class of the tonic
+                 mode: str, # 'major' or 'minor'
+                 clock: Clock # beats in seconds
+                ) -> list: # (start, end, root, quality)
     "A progression in a key, over and over; a chord lasts a number of beats that is near one to two seconds"
     degrees = progressions[mode][rng.integers(len(progressions[mode]))].split()
     wanted, options = rng.uniform(.9, 2), (3, 6) if clock.beats == 3 else (1, 2, 4, 8)
@@ -488,17 +506,25 @@ def write_chords(rng: np.random.Generator, key: int, mode: str, clock: Clock) ->
     starts = [clock.origin + i * length for i in range(int(np.ceil(clock.total / length)))]
     return [(s, s + length, *chord(degrees[i % len(degrees)], key, mode)) for i, s in enumerate(starts)]
 
-def chord_at(chords: list, time: float) -> tuple: # (start, end, root, quality)
+def chord_at(chords: list, # (start, end, root, quality) each
+             time: float # in s
+            ) -> tuple: # (start, end, root, quality)
     "The chord that sounds at a time"
     return chords[min(len(chords) - 1, max(0, int((time - chords[0][0]) / (chords[0][1] - chords[0][0]) + 1e-6)))]
 
-# %% ../nbs/01_synth.ipynb #98c3706f
-def choose(rng: np.random.Generator, patterns: str) -> str:
+# %% ../nbs/01_synth.ipynb #2ec0a0e1
+def choose(rng: np.random.Generator, # draws what is random
+           patterns: str # separated by `|`
+          ) -> str:
     "One of the patterns that `|` separates"
     options = patterns.split('|')
     return options[rng.integers(len(options))]
 
-def write_comping(rng: np.random.Generator, style: Style, chords: list, clock: Clock) -> list: # events
+def write_comping(rng: np.random.Generator, # draws what is random
+                  style: Style, # whose patterns are played
+                  chords: list, # (start, end, root, quality) each
+                  clock: Clock # beats in seconds
+                 ) -> list: # events
     "How the distractor plays the chords: in the style's rhythm, or, now and then, held or on the beat as in any style"
     plain = ('x' + '.' * (style.beats - 1), 'x' * style.beats)[rng.integers(2)]
     pattern = choose(rng, style.chords) if rng.random() < .85 else plain
@@ -510,10 +536,14 @@ def write_comping(rng: np.random.Generator, style: Style, chords: list, clock: C
             events.append((start, legato * min(length, end - start), midi, rng.uniform(.7, 1)))
     return events
 
-# %% ../nbs/01_synth.ipynb #1fe3e03a
+# %% ../nbs/01_synth.ipynb #5371f3a0
 degrees = {'1': 0, '3': None, '5': 7, '6': 9, '8': 12}
 
-def write_bass(rng: np.random.Generator, style: Style, chords: list, clock: Clock) -> list: # events
+def write_bass(rng: np.random.Generator, # draws what is random
+               style: Style, # whose patterns are played
+               chords: list, # (start, end, root, quality) each
+               clock: Clock # beats in seconds
+              ) -> list: # events
     "The bass line: roots, thirds, fifths and octaves in the style's rhythm, or, now and then, roots on the beat"
     pattern = choose(rng, style.bass) if rng.random() < .9 else '1' * style.beats
     low, legato, events = int(rng.integers(28, 36)), rng.uniform(.6, .95), []
@@ -523,8 +553,11 @@ def write_bass(rng: np.random.Generator, style: Style, chords: list, clock: Cloc
         events.append((start, legato * min(length, end - start), low + (root - low) % 12 + interval, rng.uniform(.75, 1)))
     return events
 
-# %% ../nbs/01_synth.ipynb #7c9c2ba0
-def write_drums(rng: np.random.Generator, style: Style, clock: Clock) -> list: # events
+# %% ../nbs/01_synth.ipynb #cbbdeb96
+def write_drums(rng: np.random.Generator, # draws what is random
+                style: Style, # whose patterns are played
+                clock: Clock # beats in seconds
+               ) -> list: # events
     "The style's drums, played by a human: strokes left out and put in, uneven in force and some milliseconds off"
     events, balance = [], {}
     for drum, patterns in style.drums.items():
@@ -536,10 +569,12 @@ def write_drums(rng: np.random.Generator, style: Style, clock: Clock) -> list: #
         if rng.random() < .02: events.append((start, 0, ('hat', 'snare', 'kick')[rng.integers(3)], rng.uniform(.15, .4)))
     return sorted(events)
 
-# %% ../nbs/01_synth.ipynb #09e4f7b8
+# %% ../nbs/01_synth.ipynb #fc9ffc90
 cells = [(1, 1, 1, 1), (2, 1, 1), (1, 1, 2), (2, 2), (3, 1), (1, 2, 1), (4,), (2, -1, 1), (-1, 1, 1, 1)]
 
-def write_rhythm(rng: np.random.Generator, clock: Clock) -> list: # (start, end) in s
+def write_rhythm(rng: np.random.Generator, # draws what is random
+                 clock: Clock # beats in seconds
+                ) -> list: # (start, end) in s
     "The melody's rhythm: cells of four units, a unit being a half, one or two beats and at least 0.17 s; negative ones are rests"
     unit = next(u for u in (.5, 1, 2) if u * clock.beat >= .17)
     if rng.random() < .3 and unit * clock.beat < .3: unit *= 2
@@ -551,8 +586,13 @@ def write_rhythm(rng: np.random.Generator, clock: Clock) -> list: # (start, end)
             position = following
     return spans
 
-# %% ../nbs/01_synth.ipynb #5df13b93
-def write_melody(rng: np.random.Generator, key: int, mode: str, chords: list, clock: Clock) -> list: # events
+# %% ../nbs/01_synth.ipynb #8f52682a
+def write_melody(rng: np.random.Generator, # draws what is random
+                 key: int, # pitch class of the tonic
+                 mode: str, # 'major' or 'minor'
+                 chords: list, # (start, end, root, quality) each
+                 clock: Clock # beats in seconds
+                ) -> list: # events
     "A walk through the scale, at home in the chord on every other note, in a register that is the same for all instruments"
     midi = centre = rng.uniform(65, 79)
     legato, events = rng.uniform(.75, 1), []
@@ -594,8 +634,12 @@ def compose(rng: np.random.Generator, # draws everything
     fill_labels(labels, clock, chords, events['melody'])
     return Score(labels, seconds, players, events, mix)
 
-# %% ../nbs/01_synth.ipynb #7155adf5
-def fill_labels(labels: Labels, clock: Clock, chords: list, melody: list):
+# %% ../nbs/01_synth.ipynb #7d3ee490
+def fill_labels(labels: Labels, # written into
+                clock: Clock, # beats in seconds
+                chords: list, # (start, end, root, quality) each
+                melody: list # events
+               ):
     "Write the times into `labels`, cut to the clip"
     def cut(start, end): return round(float(max(0, start)), 6), round(float(min(clock.seconds, end)), 6)
     count = np.arange(int(np.ceil(clock.total / clock.beat)) + 1)
@@ -605,24 +649,6 @@ def fill_labels(labels: Labels, clock: Clock, chords: list, melody: list):
     labels.downbeats = beat_times[kept & (count % clock.beats == 0)].round(6).tolist()
     labels.chords = [(*cut(s, e), f'{tonics[root]}:{quality}') for s, e, root, quality in chords if e > 0 and s < clock.seconds]
     labels.notes = [(*cut(s, s + length), midi) for s, length, midi, _ in melody]
-
-# %% ../nbs/01_synth.ipynb #fb3ff20a
-def show_score(score: Score, # from `compose`
-               axes=None # a matplotlib axes; None makes one
-              ):
-    "Piano roll of melody, chords and bass, with beats as lines and the chords' names; returns the axes"
-    import matplotlib.pyplot as plt
-    ax = plt.subplots(figsize=(8, 2.5))[1] if axes is None else axes
-    for part, colour in dict(bass='tab:green', chords='tab:gray', melody='tab:red').items():
-        for start, length, midi, _ in score.events[part]:
-            ax.broken_barh([(max(0, start), min(length, length + start, score.seconds - start))], (midi - .4, .8), color=colour)
-        ax.broken_barh([], (0, 0), color=colour, label=part)
-    for t in score.labels.beats: ax.axvline(t, color='k', lw=1.2 if t in score.labels.downbeats else .3, alpha=.6)
-    top = max(e[2] for part in ('melody', 'chords', 'bass') for e in score.events[part]) + 3
-    for start, _, name in score.labels.chords: ax.text(start, top, f' {name}', fontsize=8, clip_on=True)
-    l = score.labels
-    ax.set(xlim=(0, score.seconds), ylim=(None, top + 5), ylabel='MIDI pitch', title=f'{l.instrument}, {l.style}, {l.tempo:.1f} BPM, {l.key_class}')
-    return ax
 
 # %% ../nbs/01_synth.ipynb #03d22984
 def place(stem: np.ndarray, # what to add to [T]
@@ -659,7 +685,7 @@ def tape_lengths(frames: int, # of the clip
     i, j = np.unravel_index(error.argmin(), error.shape)
     return int(tape[i]), int(played[j])
 
-# %% ../nbs/01_synth.ipynb #4e4d2249
+# %% ../nbs/01_synth.ipynb #3c83cf28
 def render(score: Score, # from `compose`
            sr: int=22050 # sample rate in Hz
           ) -> dict: # part -> float32 [T], before mixing
@@ -674,7 +700,9 @@ def render(score: Score, # from `compose`
     tuned = sfft.irfft(sfft.rfft(stems), played)[:, :frames] * np.float32(played / tape)
     return dict(zip(parts, tuned), drums=render_drums(score, sr))
 
-def render_drums(score: Score, sr: int) -> np.ndarray: # float32 [T]
+def render_drums(score: Score, # from `compose`
+                 sr: int # sample rate in Hz
+                ) -> np.ndarray: # float32 [T]
     "The drums' stem, which has no pitch to tune"
     stem, kit = np.zeros(int(round(score.seconds * sr)), np.float32), score.players['drums'][1]
     for start, _, drum, velocity in score.events['drums']:
@@ -682,8 +710,11 @@ def render_drums(score: Score, sr: int) -> np.ndarray: # float32 [T]
         place(stem, wave, round(start * sr), len(wave), 0, velocity)
     return stem
 
-# %% ../nbs/01_synth.ipynb #184445bb
-def acoustics(score: Score, sr: int, n: int) -> np.ndarray: # complex64 [n // 2 + 1]
+# %% ../nbs/01_synth.ipynb #f859a1e2
+def acoustics(score: Score, # from `compose`
+              sr: int, # sample rate in Hz
+              n: int # samples
+             ) -> np.ndarray: # complex64 [n // 2 + 1]
     "The response of equaliser and room on the frequencies of an FFT of n samples"
     rng, mix = seeded(score.mix['seed']), score.mix
     octaves = np.log2(np.maximum(np.linspace(0, sr / 2, n // 2 + 1), 30) / 55)
@@ -709,6 +740,24 @@ def mixdown(score: Score, # from `compose`
     wave = wet + noise * (rms(wet) / rms(noise) * 10**(-score.mix['noise'] / 20))
     wave *= 10**(score.mix['level'] / 20) / rms(wave)
     return (wave * min(1, .99 / np.abs(wave).max())).astype(np.float32)
+
+# %% ../nbs/01_synth.ipynb #fb3ff20a
+def show_score(score: Score, # from `compose`
+               axes=None # a matplotlib axes; None makes one
+              ):
+    "Piano roll of melody, chords and bass, with beats as lines and the chords' names; returns the axes"
+    import matplotlib.pyplot as plt
+    ax = plt.subplots(figsize=(8, 2.5))[1] if axes is None else axes
+    for part, colour in dict(bass='tab:green', chords='tab:gray', melody='tab:red').items():
+        for start, length, midi, _ in score.events[part]:
+            ax.broken_barh([(max(0, start), min(length, length + start, score.seconds - start))], (midi - .4, .8), color=colour)
+        ax.broken_barh([], (0, 0), color=colour, label=part)
+    for t in score.labels.beats: ax.axvline(t, color='k', lw=1.2 if t in score.labels.downbeats else .3, alpha=.6)
+    top = max(e[2] for part in ('melody', 'chords', 'bass') for e in score.events[part]) + 3
+    for start, _, name in score.labels.chords: ax.text(start, top, f' {name}', fontsize=8, clip_on=True)
+    l = score.labels
+    ax.set(xlim=(0, score.seconds), ylim=(None, top + 5), ylabel='MIDI pitch', title=f'{l.instrument}, {l.style}, {l.tempo:.1f} BPM, {l.key_class}')
+    return ax
 
 # %% ../nbs/01_synth.ipynb #603b5120
 def synthesise_clip(i: int, # number of the clip

@@ -181,7 +181,7 @@ def _strict(dataset):
     for task in dataset.tasks.values(): check_classes(dataset.table, task)
     return dataset
 
-# %% ../nbs/03_datasets.ipynb #24321adb
+# %% ../nbs/03_datasets.ipynb #f6d4ae52
 _split_names = dict(training='train', validation='valid', val='valid', dev='valid', testing='test')
 
 @datasets.register('csv', tasks='your columns', metric='accuracy', splits='your column, or drawn by groups', licence='yours', where='a CSV with a column path')
@@ -200,9 +200,10 @@ def csv(path, # the CSV, or a folder that holds `labels.csv`
     load = FileClips(Path(root or path.parent), table['path'].tolist()).check()
     if not (labels := labels or _classes(table)): raise ValueError(f"{path.name} has no column of labels beside {_few(table.columns, 9)}.")
     table['group'] = table['group'].fillna(table['path']) if 'group' in table else table['path']
-    if 'split' not in table: table['split'] = split_groups(table, test, label=labels[0] if labels[0] in table else None, seed=seed)
+    if drawn := 'split' not in table: table['split'] = split_groups(table, test, label=labels[0] if labels[0] in table else None, seed=seed)
     table['split'] = table['split'].replace(_split_names)
-    return _strict(LabelledSet(path.parent.name if path.name == 'labels.csv' else path.stem, table, labels, load))
+    dataset = LabelledSet(path.parent.name if path.name == 'labels.csv' else path.stem, table, labels, load)
+    return _strict(dataset) if drawn else dataset
 
 # %% ../nbs/03_datasets.ipynb #2924850b
 def save_set(dataset: LabelledSet, # any labelled set

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['workers', 'loss_functions', 'rhythm', 'harmony', 'timbre', 'worker_sets', 'Batch', 'Worker', 'RegressionWorker',
            'FrameWorker', 'Scale', 'ClipWorker', 'decoder_strides', 'WaveformWorker', 'make_worker', 'worker_names',
-           'make_workers']
+           'Workers', 'make_workers']
 
 # %% ../nbs/06_workers.ipynb #b7ee6b46
 import math
@@ -158,7 +158,7 @@ class WaveformWorker(RegressionWorker):
         samples = self.head(z)[:, 0]
         return samples.unflatten(1, (z.shape[-1], self.hop)).transpose(1, 2)
 
-# %% ../nbs/06_workers.ipynb #0da575e8
+# %% ../nbs/06_workers.ipynb #b85c9798
 def make_worker(spec: str | Worker, # e.g. `'mfcc(n=13)'`, `'clip(chroma_cqt)'`; a worker passes through
                 encoder: Encoder # that it is to read
                ) -> Worker:
@@ -167,10 +167,10 @@ def make_worker(spec: str | Worker, # e.g. `'mfcc(n=13)'`, `'clip(chroma_cqt)'`;
     name = parse_spec(spec)[0]
     if name in workers: return workers.make(spec, encoder)
     if name in targets: return FrameWorker(encoder, spec)
-    raise ValueError(f"There is no worker named {name!r}; there are {', '.join(sorted([*workers, *worker_sets, *targets]))}.")
+    raise ValueError(f"There is no worker named {name!r}; there are {', '.join(sorted({*workers, *worker_sets, *targets}))}.")
 
-# %% ../nbs/06_workers.ipynb #40174798
-rhythm = ['onset', 'tempogram', 'cyclic_tempogram', 'clip(tempogram)', 'clip(cyclic_tempogram)']
+# %% ../nbs/06_workers.ipynb #37a33bc8
+rhythm = ['onset', 'tempogram(rate=40)', 'cyclic_tempogram(rate=40)', 'clip(tempogram(rate=40))', 'clip(cyclic_tempogram(rate=40))']
 harmony = ['chroma_cqt', 'clip(chroma_cqt)']
 timbre = ['logmel', 'mfcc', 'spectral_contrast', 'clip(mfcc)', 'clip(spectral_contrast)']
 worker_sets = dict(classic=['waveform', 'lps', 'logmel', 'mfcc'], music=timbre + harmony + rhythm)
@@ -184,8 +184,17 @@ def worker_names(spec # a set's name, names with commas between them, or a list 
     spec = [w for s in spec for w in (worker_sets.get(s, [s]) if isinstance(s, str) else [s])]
     return list(dict.fromkeys(spec))
 
+class Workers(nn.ModuleDict):
+    "Workers by name; unlike in a plain `ModuleDict`, names may hold dots, as in `tempogram(seconds=4.5)`"
+    def add_module(self, name, module): super().add_module(name.replace('.', '·'), module)
+    def keys(self): return [k.replace('·', '.') for k in self._modules]
+    def items(self): return list(zip(self.keys(), self.values()))
+    def __iter__(self): return iter(self.keys())
+    def __contains__(self, name): return name in self.keys()
+    def __getitem__(self, name): return super().__getitem__(name.replace('.', '·'))
+
 def make_workers(spec, # a set's name, names with commas between them, or a list of names and workers
                  encoder: Encoder # that they are to read
-                ) -> nn.ModuleDict: # from name to worker
+                ) -> Workers:
     "Workers by name, in order"
-    return nn.ModuleDict({w if isinstance(w, str) else type(w).__name__: make_worker(w, encoder) for w in worker_names(spec)})
+    return Workers({w if isinstance(w, str) else type(w).__name__: make_worker(w, encoder) for w in worker_names(spec)})

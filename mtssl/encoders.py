@@ -172,7 +172,7 @@ class PASE(Encoder):
         for block in self.blocks: outs.append(block(outs[-1]))
         return [*outs[1:], self.norm(self.project(outs[-1]))]
 
-# %% ../nbs/05_encoders.ipynb #5c507edd
+# %% ../nbs/05_encoders.ipynb #a3b884bc
 def count_parameters(module: nn.Module # any module
                     ) -> int: # number of trained values
     "How many values of `module` are trained"
@@ -182,12 +182,12 @@ def count_parameters(module: nn.Module # any module
 def receptive_field(self: Encoder,
                     seconds: float = 16. # length of the noise that is sent through; must exceed the field
                    ) -> float: # s
-    "The stretch of sound one frame depends on: where a middle frame's gradient is above a millionth of its peak, in double precision"
+    "The stretch of sound one frame depends on: where a middle frame's gradient is above a hundred-thousandth of its peak, in double precision"
     twin, generator = copy.deepcopy(self).cpu().double().eval(), torch.Generator().manual_seed(0)
     wave = torch.randn(1, int(seconds * self.sr), generator=generator).double().requires_grad_()
     z = twin(wave)
     z[0, :, z.shape[-1] // 2].sum().backward()
-    seen = (wave.grad[0].abs() > 1e-6 * wave.grad.abs().max()).nonzero()
+    seen = (wave.grad[0].abs() > 1e-5 * wave.grad.abs().max()).nonzero()
     return (seen.max() - seen.min() + 1).item() / self.sr
 
 # %% ../nbs/05_encoders.ipynb #b15c108f

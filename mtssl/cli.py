@@ -109,14 +109,14 @@ def synth(out: Annotated[Path, typer.Option(help='Folder to make.')],
     from mtssl.datasets import save_set, synth as make
     print(save_set(make(train, test, seconds, sr, (seed, seed + 1), jobs, quiet), out, sr))
 
-# %% ../nbs/12_cli.ipynb #87462dde
+# %% ../nbs/12_cli.ipynb #27545781
 @app.command()
 def pretrain(context: typer.Context,
              source: Annotated[Optional[Path], typer.Argument(help='Folder of audio, or a corpus store.')] = None,
              out: Annotated[Path, typer.Option(help='The run folder to make.')] = Path('runs/mine'),
              encoder: Annotated[str, typer.Option(help='See `mtssl info encoders`.')] = 'tcn',
              workers: Annotated[str, typer.Option(help='A set, or names with commas between them; see `mtssl info workers`.')] = 'all',
-             weighting: Annotated[str, typer.Option(help='See `mtssl info weightings`.')] = 'log_sum',
+             weighting: Annotated[str, typer.Option(help='See `mtssl info weightings`.')] = 'equal',
              epochs: Annotated[int, typer.Option(help='Passes over the audio.')] = 20,
              crops_per_epoch: Annotated[Optional[int], typer.Option(help='Crops in a pass; by default as many as cover the audio once.')] = None,
              seconds: Annotated[float, typer.Option(help='Length of a crop, s.')] = 6.,
@@ -129,16 +129,16 @@ def pretrain(context: typer.Context,
              device: Annotated[Optional[str], typer.Option(help='cpu or cuda; by default a GPU where there is one.')] = None,
              jobs: Jobs = None, quiet: Quiet = False):
     "Pre-train an encoder on a folder of music. Example: `mtssl pretrain ~/Music --out runs/mine`"
-    from mtssl import pretrain as module
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, epochs=epochs, crops_per_epoch=crops_per_epoch,
                     seconds=seconds, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
+    if not resume and source is None: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
+    if not resume and not source.exists(): raise ValueError(f'There is no folder {source}.')
+    from mtssl import pretrain as module
     if resume:
         given = [k for k in settings if context.get_parameter_source(k).name == 'COMMANDLINE']
         if given: raise ValueError(f"--resume continues with the run's own settings; leave out --{given[0].replace('_', '-')}.")
         learn = module.resume(out, device=device, quiet=quiet)
-    else:
-        if source is None: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
-        learn = module.pretrain(source, out, device=device, jobs=jobs, quiet=quiet, **settings)
+    else: learn = module.pretrain(source, out, device=device, jobs=jobs, quiet=quiet, **settings)
     show_problems(learn.problems)
     print(out/'report.html')
 

@@ -7,7 +7,7 @@ __all__ = ['columns', 'NonFiniteLoss', 'PretrainModel', 'make_model', 'MeanScore
            'WeightingRate', 'CropEpoch', 'statistics_crops', 'PretrainLearner', 'pretrain_learner', 'write_atomically',
            'random_state', 'plain', 'set_random_state', 'SaveRun', 'Settings', 'versions', 'write_config',
            'read_config', 'pretrain', 'resume', 'TellSteps', 'progress_text', 'run', 'open_corpus', 'describe',
-           'report_run']
+           'plot_workers', 'report_run']
 
 # %% ../nbs/08_pretrain.ipynb #522bfb29
 import json
@@ -76,12 +76,12 @@ class PretrainModel(nn.Module):
         if not torch.isfinite(total): raise NonFiniteLoss(self.worker_losses)
         return total
 
-# %% ../nbs/08_pretrain.ipynb #e64b6d5f
+# %% ../nbs/08_pretrain.ipynb #cdf53b4e
 def make_model(
     waves, # iterable of waves `[B, T]`, to measure the targets' statistics on
     encoder: str | Encoder = 'tcn', # name or object
     workers='all', # a set, names with commas between them, or a list
-    weighting: str | Weighting = 'log_sum', # name or object
+    weighting: str | Weighting = 'equal', # name or object
     sr: int = 22_050, # sample rate of the waves, Hz
 ) -> PretrainModel:
     "A model from names; the statistics of its targets measured on `waves`"
@@ -152,7 +152,7 @@ def statistics_crops(dls, # from `corpus_dls`
         seen += len(wave)
         if seen >= crops: return
 
-# %% ../nbs/08_pretrain.ipynb #f4917c09
+# %% ../nbs/08_pretrain.ipynb #a98cecb7
 class PretrainLearner(Learner):
     "fastai's `Learner` over a `PretrainModel`"
 
@@ -160,7 +160,7 @@ def pretrain_learner(
     corpus: Corpus, # sound to learn from
     encoder: str | Encoder = 'tcn', # name or object
     workers='all', # a set, names with commas between them, or a list
-    weighting: str | Weighting = 'log_sum', # name or object
+    weighting: str | Weighting = 'equal', # name or object
     seconds: float = 6., # length of a crop, s
     bs: int = 16, # crops a batch
     crops_per_epoch: int | None = None, # None: as many as cover the audio once
@@ -283,13 +283,13 @@ def load(self: SaveRun) -> int: # the epoch to continue with
     set_random_state(state['random'])
     return self.start
 
-# %% ../nbs/08_pretrain.ipynb #6fd6f980
+# %% ../nbs/08_pretrain.ipynb #d877bb77
 @dataclass
 class Settings:
     "Everything that decides what a pre-training does"
     encoder: str = 'tcn' # name, with arguments in brackets
     workers: str = 'all' # a set, or names with commas between them
-    weighting: str = 'log_sum' # name, with arguments in brackets
+    weighting: str = 'equal' # name, with arguments in brackets
     epochs: int = 20 # passes
     crops_per_epoch: int | None = None # crops in a pass; None: as many as cover the audio once
     seconds: float = 6. # length of a crop, s
@@ -399,7 +399,7 @@ def open_corpus(source, store, sr, jobs, quiet):
     if isinstance(source, (str, Path)) and (Path(source)/'manifest.parquet').exists(): return Corpus(source)
     return build_corpus(source, store, sr=sr, jobs=jobs, quiet=quiet)
 
-# %% ../nbs/08_pretrain.ipynb #260174b2
+# %% ../nbs/08_pretrain.ipynb #e9bfba88
 def describe(learn: Learner, # before training
              corpus: Corpus # that it learns from
             ) -> str:
@@ -409,17 +409,27 @@ def describe(learn: Learner, # before training
     return (f'{len(corpus)} tracks, {corpus.seconds / 3600:.2f} hours; {len(corpus.problems)} files left out; {steps}\n'
             f'encoder {count_parameters(e):,} parameters, {len(w)} workers {count_parameters(w):,}: {", ".join(w)}')
 
+# %% ../nbs/08_pretrain.ipynb #bdab75ed
+def plot_workers(history: pd.DataFrame, # a run's history.csv
+                 what=('loss', 'r2', 'weight') # of each worker to draw
+                ): # a matplotlib figure
+    "Each worker's loss, R² and weight by step"
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(4.2 * len(what) + 2.5, 3.6), layout='constrained')
+    for ax, kind in zip(figure.subplots(1, len(what), squeeze=False)[0], what):
+        ax.set_prop_cycle(color=colormaps['tab20'].colors)
+        for c in history.filter(regex=rf'\.{kind}$'): ax.plot(history.step, history[c], marker='.', label=c.removesuffix(f'.{kind}'))
+        ax.set(title=dict(r2='R²').get(kind, kind), xlabel='step', yscale='log' if kind == 'weight' else 'linear')
+    figure.legend(*ax.get_legend_handles_labels(), loc='outside right center', fontsize='small')
+    return figure
+
 def report_run(out: Path # the run folder
               ) -> Path: # of report.html
     "Draw a run's history into `report.html`"
-    from matplotlib.figure import Figure
     config, history = read_config(out), pd.read_csv(Path(out)/'history.csv')
-    names = [c[:-3] for c in history if c.endswith('.r2')]
-    figure = Figure(figsize=(11, 4), layout='constrained')
-    for ax, (what, title) in zip(figure.subplots(1, 3), dict(loss='loss', r2='R²', weight='weight').items()):
-        for name in names: ax.plot(history.step, history[f'{name}.{what}'], label=name)
-        ax.set(title=title, xlabel='step', yscale='log' if what == 'weight' else 'linear')
-    figure.legend(*ax.get_legend_handles_labels(), loc='outside lower center', ncols=5)
-    last = pd.DataFrame([dict(worker=n, **{k: history[f'{n}.{k}'].iloc[-1].round(3) for k in ('loss', 'r2', 'weight')}) for n in names])
-    table = pd.DataFrame(list(dict(config['settings'], source=config['source'], **config['versions']).items()), columns=['setting', 'value'])
-    return write_report(Path(out)/'report.html', 'Pre-training run', '# Workers on validation crops', last, figure, '# Settings', table)
+    last = history.iloc[-1]
+    workers = [dict(worker=c[:-3], **{k: round(last[f'{c[:-3]}.{k}'], 3) for k in ('loss', 'r2', 'weight')}) for c in history if c.endswith('.r2')]
+    facts = dict(config['settings'], source=config['source'], **{f'{k} parameters': n for k, n in config['parameters'].items()}, **config['versions'])
+    return write_report(Path(out)/'report.html', 'Pre-training run', f'After {int(last.step)} steps, on validation crops:', pd.DataFrame(workers), plot_workers(history),
+                        '# Settings', pd.DataFrame(list(facts.items()), columns=['setting', 'value']))

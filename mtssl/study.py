@@ -6,9 +6,9 @@
 __all__ = ['quick', 'names', 'Demo', 'CorpusClips', 'named', 'demo_data', 'begin_process', 'process_pool', 'pretrain_one',
            'pretrain_all', 'embed_set', 'random_encoder', 'random_row', 'row_of', 'features_of_part', 'all_features',
            'probe_features', 'run_settings', 'demo', 'point_of', 'probe_rows', 'probe_demo', 'curve_table',
-           'plot_curve', 'differences', 'in_words', 'records', 'write_demo', 'worker_curves']
+           'plot_curve', 'differences', 'in_words', 'records', 'write_demo']
 
-# %% ../nbs/11_study.ipynb #b91512ca
+# %% ../nbs/11_study.ipynb #25eba94a
 import json
 import multiprocessing
 import os
@@ -27,7 +27,7 @@ from .corpus import Corpus, build_corpus
 from .datasets import LabelledSet, synth
 from .embed import embed_wave, from_moments, load, moments
 from .encoders import Encoder, calibrate, encoder_from_config, encoders
-from .pretrain import TellSteps, columns, pretrain, versions, write_atomically
+from .pretrain import TellSteps, columns, plot_workers, pretrain, versions, write_atomically
 from .probes import batches, handcrafted, paired_difference, plot_scores, probe_all, scores_table, wide
 from .report import write_report
 from .synth import synthesise
@@ -275,7 +275,7 @@ def in_words(balanced: str, # the row that is compared
     lines = [f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]: {word(d)} {d['than']}" for d in differences]
     return f'"{balanced}", difference of the mean accuracy on the same test clips, with its 95 % interval:\n\n' + '\n\n'.join(lines)
 
-# %% ../nbs/11_study.ipynb #daad4112
+# %% ../nbs/11_study.ipynb #0c3f2e69
 def records(table: pd.DataFrame) -> list: # of dicts
     "A table's rows as JSON has them: a missing number is None"
     return json.loads(table.to_json(orient='records', double_precision=6))
@@ -295,20 +295,8 @@ def write_demo(out: Path, # the demo's folder
     write_atomically(out/'report.json', lambda p: p.write_text(json.dumps(report, indent=1) + '\n'))
     write_report(out/'report.html', 'Pre-training, with and without balancing',
                  f'One encoder ({plan.encoder}) was pre-trained twice on {plan.clips} synthesised clips, frozen, and probed on {plan.test} clips of other seeds '
-                 f'with {plan.train} labelled ones. Accuracy with 95 % bootstrap intervals.', wide(table).reset_index(), report['verdict'], plot_scores(table),
+                 f'with {plan.train} labelled ones. Accuracy with 95 % bootstrap intervals.', wide(table).rename_axis(None, axis=1).reset_index(), report['verdict'], plot_scores(table),
                  '# Time', 'Both pre-trainings start from random weights; the first point is the random-initialised row.', plot_curve(curve),
-                 '# Workers', *(part for w in plan.weightings for part in (f'Validation R² of each worker under {w}:', worker_curves(out/'runs'/w))),
+                 '# Workers', *(part for w in plan.weightings for part in (f'Validation R² of each worker under {w}:', plot_workers(pd.read_csv(out/'runs'/w/'history.csv'), ['r2']))),
                  '# How it was made', f'$ {command}', pd.DataFrame(list((asdict(plan) | versions()).items()), columns=['setting', 'value']))
     return report
-
-# %% ../nbs/11_study.ipynb #310c6beb
-def worker_curves(folder: Path # a run
-                 ): # a matplotlib figure
-    "Each worker's validation R² by step"
-    from matplotlib.figure import Figure
-    history, figure = pd.read_csv(folder/'history.csv'), Figure(figsize=(8, 3), layout='constrained')
-    ax = figure.subplots()
-    for c in history.filter(like='.r2'): ax.plot(history.step, history[c], marker='.', label=c.removesuffix('.r2'))
-    ax.set(xlabel='step', ylabel='R²', ylim=(min(-.1, history.filter(like='.r2').min().min()), 1))
-    figure.legend(loc='outside right center', fontsize='small')
-    return figure

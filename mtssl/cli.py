@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 
-# %% ../nbs/12_cli.ipynb #a1d947fd
+# %% ../nbs/12_cli.ipynb #a27419ee
 app = typer.Typer(no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False)
 Quiet = Annotated[bool, typer.Option('--quiet', '-q', help='No progress bars.')]
 Jobs = Annotated[Optional[int], typer.Option(help='Processes; by default one a core.')]
@@ -31,9 +31,9 @@ def main():
     warnings.filterwarnings('ignore', deprecation)
     os.environ.setdefault('PYTHONWARNINGS', f'ignore:{deprecation}:FutureWarning')
     try: app()
-    except KeyboardInterrupt: sys.exit('mtssl: stopped.')
     except (ValueError, FloatingPointError) as e: sys.exit(f'mtssl: {e}')
     except OSError as e: sys.exit(f'mtssl: {e.strerror or e}: {e.filename}' if e.filename else f'mtssl: {e}')
+    except (RuntimeError, TypeError, MemoryError) as e: sys.exit('mtssl: ' + (str(e).strip().splitlines() or ['out of memory.'])[0])
 
 # %% ../nbs/12_cli.ipynb #6fb54e5a
 def show_table(rows: list, # of dicts with the same keys
@@ -57,7 +57,7 @@ def show_scores(scores: list, # of dicts with features, task, value, low and hig
     for s in scores: rows.setdefault(s['features'], {'': s['features']})[s['task']] = cell(s)
     show_table(list(rows.values()), title)
 
-# %% ../nbs/12_cli.ipynb #a848990f
+# %% ../nbs/12_cli.ipynb #dc586a31
 def kinds(kind: str # 'targets', 'encoders', 'workers', 'weightings' or 'datasets'
          ) -> list: # of dicts with at least name and summary
     "What there is of one kind; raises `ValueError` for another word"
@@ -83,7 +83,7 @@ def info(kind: Annotated[str, typer.Argument(help='targets, encoders, workers, w
     "List what there is, one line each. Example: `mtssl info targets`"
     rows = kinds(kind)
     if as_json: print(json.dumps(rows, indent=1))
-    else: show_table([{'name': r['name'], **{k: v for k, v in r.items() if k != 'name'}} for r in rows])
+    else: show_table([{'name': r['name'], **r} for r in rows])
 
 # %% ../nbs/12_cli.ipynb #f34cee94
 @app.command()
@@ -109,7 +109,7 @@ def synth(out: Annotated[Path, typer.Option(help='Folder to make.')],
     from mtssl.datasets import save_set, synth as make
     print(save_set(make(train, test, seconds, sr, (seed, seed + 1), jobs, quiet), out, sr))
 
-# %% ../nbs/12_cli.ipynb #27545781
+# %% ../nbs/12_cli.ipynb #a956cf81
 @app.command()
 def pretrain(context: typer.Context,
              source: Annotated[Optional[Path], typer.Argument(help='Folder of audio, or a corpus store.')] = None,
@@ -131,15 +131,19 @@ def pretrain(context: typer.Context,
     "Pre-train an encoder on a folder of music. Example: `mtssl pretrain ~/Music --out runs/mine`"
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, epochs=epochs, crops_per_epoch=crops_per_epoch,
                     seconds=seconds, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
+    if resume and source is not None: raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {source}.')
     if not resume and source is None: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
     if not resume and not source.exists(): raise ValueError(f'There is no folder {source}.')
     from mtssl import pretrain as module
     if resume:
         given = [k for k in settings if context.get_parameter_source(k).name == 'COMMANDLINE']
         if given: raise ValueError(f"--resume continues with the run's own settings; leave out --{given[0].replace('_', '-')}.")
-        learn = module.resume(out, device=device, quiet=quiet)
-    else: learn = module.pretrain(source, out, device=device, jobs=jobs, quiet=quiet, **settings)
-    show_problems(learn.problems)
+        module.resume(out, device=device, quiet=quiet)
+    else:
+        module.check(module.Settings(**settings), device)
+        corpus = module.open_corpus(source, out/'corpus', sr, jobs, quiet)
+        show_problems(dict(zip(corpus.problems.path, corpus.problems.problem)))
+        module.pretrain(corpus, out, device=device, quiet=quiet, **settings)
     print(out/'report.html')
 
 # %% ../nbs/12_cli.ipynb #55f47d51
@@ -152,7 +156,7 @@ def show_problems(problems: dict, # name -> reason
     for name, reason in list(problems.items())[:most]: print(f'  {name}: {reason}')
     if len(problems) > most: print(f'  and {len(problems) - most} more')
 
-# %% ../nbs/12_cli.ipynb #7f1b0139
+# %% ../nbs/12_cli.ipynb #5d2489ea
 @app.command()
 def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved encoder.')],
           source: Annotated[Path, typer.Argument(help='Folder of audio.')],
@@ -162,9 +166,9 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
     from rich.progress import track
     from mtssl.embed import embed as embed_folder, load
     found = embed_folder(load(model, device=device), source, progress=lambda items: track(items, 'Embedding', disable=quiet))
+    if found.paths: found.save(out)
     show_problems(found.problems)
     if not found.paths: raise ValueError(f'There is no readable audio file in {source}.')
-    found.save(out)
     print(f'{out}: {len(found.paths)} files, {found.embeddings.shape[1]} values each')
 
 # %% ../nbs/12_cli.ipynb #0380ba36

@@ -6,7 +6,7 @@
 __all__ = ['manifest_name', 'journal_name', 'columns', 'empty_row', 'Corpus', 'folder_group', 'build_corpus', 'RandomCrops',
            'split_tracks', 'CropLoader', 'corpus_dls']
 
-# %% ../nbs/02_corpus.ipynb #8fd417b0
+# %% ../nbs/02_corpus.ipynb #9dd78617
 import json
 import os
 from hashlib import blake2b
@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import torch
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
-from fastai.torch_core import default_device
 from fastcore.basics import chunked, patch
 from rich.console import Console
 from rich.progress import Progress
@@ -341,16 +340,16 @@ def __getitem__(self: RandomCrops, positions):
     wave, tracks = torch.from_numpy(out), torch.from_numpy(tracks)
     return (wave[0], tracks[0]) if np.ndim(positions) == 0 else (wave, tracks)
 
-# %% ../nbs/02_corpus.ipynb #fe11b577
+# %% ../nbs/02_corpus.ipynb #41e203a2
 def split_tracks(corpus: Corpus,
                  valid: float = .1, # share of the audio to hold out, by time
                  seed: int = 0
                 ) -> tuple: # numbers of the training tracks, of the validation tracks
-    "Split by group, so that no group is on both sides; raises `ValueError` if there is nothing to hold out"
+    "Split by group, so that no group is on both sides; a single track is on both; raises `ValueError` if no track can be used"
     if not 0 <= valid < 1: raise ValueError(f'valid={valid} is not a share from 0 up to 1.')
-    if not len(corpus): raise ValueError(f'The corpus in {corpus.store} has no usable track: all {len(corpus.problems)} files were left out.')
+    if not len(corpus): raise ValueError(f'The corpus in {corpus.store} has no usable track: all {len(corpus.problems)} files were left out, such as {corpus.problems.path[0]}: {corpus.problems.problem[0]}.')
     if not valid: return np.arange(len(corpus)), np.arange(0)
-    if len(corpus) == 1: raise ValueError(f'The corpus in {corpus.store} has one track, and none to hold out: give more, or valid=0.')
+    if len(corpus) == 1: return np.arange(1), np.arange(1)
     group = corpus.tracks.group if corpus.tracks.group.nunique() > 1 else corpus.tracks.path
     frames = pd.Series(corpus.frames).groupby(group.values).sum()
     ranked = sorted(frames.index, key=lambda g: blake2b(f'{seed}:{g}'.encode()).digest())
@@ -374,14 +373,14 @@ class CropLoader(DataLoader):
 
     def after_iter(self): self.dataset.set_epoch(self.dataset.epoch + 1)
 
-# %% ../nbs/02_corpus.ipynb #95028462
+# %% ../nbs/02_corpus.ipynb #144a95d0
 def corpus_dls(corpus: Corpus,
                seconds: float = 6., # length of a crop
                bs: int = 16, # crops a batch
                crops_per_epoch: int = None, # for training; None: about one pass over the audio, and at least a batch
                valid: float = .1, # share of the audio held out, by group
                seed: int = 0, # of the split and of all crops
-               device=None, # where batches go; None: fastai's default
+               device=None, # where batches go; None: a GPU that CUDA knows, else the CPU
                short: str = 'repeat', # tracks shorter than a crop: 'repeat', 'pad' or 'skip'
                num_workers: int = 0 # processes that fetch; 0 is fastest unless cores are idle
               ) -> DataLoaders: # `train` (full batches only) and `valid` (fixed crops)
@@ -393,4 +392,4 @@ def corpus_dls(corpus: Corpus,
     if crops_per_epoch: held_out.n = min(held_out.n, max(1, round(crops_per_epoch * share)))
     train.n = max(crops_per_epoch or train.n, bs)
     loaders = [CropLoader(c, bs=bs, drop_last=c is train, num_workers=num_workers) for c in (train, held_out)]
-    return DataLoaders(*loaders, device=default_device() if device is None else device)
+    return DataLoaders(*loaders, device=torch.device('cuda' if torch.cuda.is_available() else 'cpu') if device is None else device)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['save', 'load', 'windows', 'moments', 'from_moments', 'embed_wave', 'Embeddings', 'embed', 'embed_files']
 
-# %% ../nbs/09_embed.ipynb #3dee49b6
+# %% ../nbs/09_embed.ipynb #69f08b1e
 import json
 import math
 from dataclasses import dataclass, field
@@ -13,20 +13,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from .audio import AudioError, find_audio, load_audio
 from .encoders import Encoder, default_layers, encoder_from_config
-from .pretrain import read_config, write_atomically
+from .pretrain import read_config, save_weights, write_atomically
 
-# %% ../nbs/09_embed.ipynb #6acec7d1
+# %% ../nbs/09_embed.ipynb #8b7c9386
 def save(encoder: Encoder, # with whatever weights it has
          folder # to make
         ) -> Path: # the folder
     "Write an encoder's description and weights"
     folder = Path(folder)
-    weights = {f'encoder.{k}': v.contiguous() for k, v in encoder.state_dict().items()}
-    write_atomically(folder/'model.safetensors', lambda p: save_file(weights, p))
+    save_weights(folder/'model.safetensors', {f'encoder.{k}': v for k, v in encoder.state_dict().items()})
     write_atomically(folder/'config.json', lambda p: p.write_text(json.dumps(dict(encoder=encoder.config), indent=1) + '\n'))
     return folder
 
@@ -74,12 +73,12 @@ def from_moments(moments: list # of `(mean, mean square)`, each `[..., D_l]`
     parts = [f for mean, square in moments for f in (mean, (square - mean**2).clamp(min=0).add(1e-6).sqrt())]
     return torch.cat(parts, -1).float().cpu().numpy()
 
-# %% ../nbs/09_embed.ipynb #59fa5686
+# %% ../nbs/09_embed.ipynb #8a6ea2f3
 def embed_wave(encoder: Encoder, # in evaluation mode
                wave: np.ndarray, # `[T]` at the encoder's sample rate
                layers: list | None = None, # indices of the layers to pool; None: first, middle, last
                window: float = 60., # longest piece to encode at once, s
-               bs: int = 16, # pieces to encode at once
+               bs: int = 1, # windows to encode at once
               ) -> np.ndarray: # `[D]` float32
     "The embedding of one recording of any length; raises `ValueError` if it is shorter than one frame"
     if len(wave) < encoder.hop: raise ValueError(f'{len(wave)} samples are shorter than one frame of {encoder.hop}')
@@ -104,27 +103,28 @@ class Embeddings:
     def _write(self, path):
         with open(path, 'wb') as file: np.savez(file, paths=np.array(self.paths, dtype=str), embeddings=self.embeddings)
 
-# %% ../nbs/09_embed.ipynb #e3f76a09
+# %% ../nbs/09_embed.ipynb #7aa957cc
 def embed(
-    encoder: Encoder, # or anything with `sr`, `hop` and layers
+    encoder: Encoder, # in any mode; it is put into evaluation mode
     source, # folder, list of paths, array `[n, T]`, or list of arrays `[T]` at the encoder's sample rate
     layers: list | None = None, # indices of the layers to pool; None: first, middle, last
-    bs: int = 16, # windows of one recording to encode at once
+    bs: int = 1, # windows of one recording to encode at once
     progress=iter, # wraps the list of items, e.g. `tqdm` or rich's `track`
 ): # `Embeddings` of files; of arrays the vectors `[n, D]`, float32
-    "Embed a folder, files or arrays, in sorted order for a folder and in the given order otherwise"
+    "Embed a folder, files or arrays, in sorted order for a folder and in the given order otherwise; raises `ValueError` for an empty list"
     encoder.eval()
+    if not isinstance(source, (str, Path)) and not len(source): raise ValueError('There is nothing to embed: the list is empty.')
     if isinstance(source, (str, Path)): return embed_files(encoder, find_audio(source), Path(source), layers, bs, progress)
-    if len(source) and isinstance(source[0], (str, Path)): return embed_files(encoder, [Path(p) for p in source], None, layers, bs, progress)
+    if isinstance(source[0], (str, Path)): return embed_files(encoder, [Path(p) for p in source], None, layers, bs, progress)
     return np.stack([embed_wave(encoder, np.asarray(wave), layers, bs=bs) for wave in progress(source)])
 
 def embed_files(encoder, files, root, layers, bs, progress):
     "Embed `files`, named relative to `root`; broken ones go to `problems`"
     paths, vectors, problems = [], [], {}
     for file in progress(files):
-        name = (file.relative_to(root) if root else file).as_posix()
+        name = (file.relative_to(root) if root else file).as_posix().encode('utf-8', 'backslashreplace').decode()
         try: vectors.append(embed_wave(encoder, load_audio(file, sr=encoder.sr)[0], layers, bs=bs))
-        except (AudioError, ValueError) as e: problems[name] = str(e)
+        except AudioError as e: problems[name] = e.reason
+        except ValueError as e: problems[name] = str(e)
         else: paths.append(name)
-    size = len(vectors[0]) if vectors else 0
-    return Embeddings(paths, np.stack(vectors) if vectors else np.zeros((0, size), np.float32), problems)
+    return Embeddings(paths, np.stack(vectors) if vectors else np.zeros((0, encoder.embedding_size), np.float32), problems)

@@ -18,7 +18,7 @@ from fastcore.basics import store_attr, patch
 from .registry import Registry
 from .targets import Analysis
 
-# %% ../nbs/05_encoders.ipynb #c90106a9
+# %% ../nbs/05_encoders.ipynb #b3019922
 encoders = Registry('encoder')
 
 class Encoder(nn.Module):
@@ -43,16 +43,17 @@ class Encoder(nn.Module):
         n = wave.shape[-1] // self.hop
         if n == 0: raise ValueError(f'A wave of {wave.shape[-1]} samples is shorter than one hop of {self.hop}.')
         outs = self.frames(wave, analysis)
-        if not layers: return fit_frames(outs[-1], n)
-        outs = [fit_frames(o, n) for o in outs]
+        fit = lambda x: fit_frames(x, n, max(1, round(x.shape[-1] * self.hop / wave.shape[-1])))
+        if not layers: return fit(outs[-1])
+        outs = [fit(o) for o in outs]
         return outs[-1], outs
 
-# %% ../nbs/05_encoders.ipynb #cb8c9775
+# %% ../nbs/05_encoders.ipynb #2a25d677
 def fit_frames(x: torch.Tensor, # `[B, D, n]`
-               n_frames: int # N, the number of frames wanted
+               n_frames: int, # N, the number of frames wanted
+               group: int = 1 # frames of `x` in one of them
               ) -> torch.Tensor: # `[B, D, N]`
     "`x` at the encoder's frame rate: averaged in whole groups of frames, then cut to `n_frames`"
-    group = max(1, x.shape[-1] // n_frames)
     if group > 1: x = F.avg_pool1d(x, group)
     return x[..., :n_frames]
 
@@ -106,9 +107,10 @@ def mel_to_hz(m: torch.Tensor # mel
     "The inverse of `hz_to_mel`"
     return 700 * (10**(m / 2595) - 1)
 
-# %% ../nbs/05_encoders.ipynb #038c94b7
+# %% ../nbs/05_encoders.ipynb #725ad383
 class SincConv(nn.Module):
     "SincNet's band-pass filterbank: each filter learns a low cut-off and a band-width (Ravanelli and Bengio 2018)"
+    no_decay = 'cutoff', 'band' # parameters that weight decay must not touch
     def __init__(self,
         sr: int, # sample rate, Hz
         filters: int = 64, # number of filters
@@ -119,31 +121,31 @@ class SincConv(nn.Module):
         super().__init__()
         store_attr('sr,taps,low,min_band')
         edges = mel_to_hz(torch.linspace(hz_to_mel(low), hz_to_mel(sr / 2 - low - min_band), filters + 1))
-        self.cutoff = nn.Parameter(edges[:-1, None] - low)
-        self.band = nn.Parameter(edges[1:, None] - edges[:-1, None] - min_band)
+        self.cutoff = nn.Parameter((edges[:-1, None] - low).clamp(min=1.) / 1000)
+        self.band = nn.Parameter((edges[1:, None] - edges[:-1, None] - min_band).clamp(min=1.) / 1000)
         self.register_buffer('window', torch.hamming_window(taps, periodic=False), persistent=False)
         self.register_buffer('time', torch.arange(taps) - (taps - 1) / 2, persistent=False)
 
     def filters(self) -> torch.Tensor: # `[filters, taps]`
         "The impulse responses of the present cut-offs, each with gain one in the middle of its band"
-        f1 = self.low + self.cutoff.abs()
-        f2 = (f1 + self.min_band + self.band.abs()).clamp(max=self.sr / 2)
+        f1 = self.low + 1000 * self.cutoff.abs()
+        f2 = (f1 + self.min_band + 1000 * self.band.abs()).clamp(max=self.sr / 2)
         low_pass = lambda f: 2 * f / self.sr * torch.sinc(2 * f / self.sr * self.time)
         return (low_pass(f2) - low_pass(f1)) * self.window
 
     def forward(self, x): return F.conv1d(x, self.filters()[:, None], padding=self.taps // 2)
 
-# %% ../nbs/05_encoders.ipynb #e9ab9a62
+# %% ../nbs/05_encoders.ipynb #0976daf7
 class ConvBlock(nn.Module):
     "Convolution that keeps `ceil(T / stride)` frames, batch normalisation, PReLU"
     def __init__(self, conv: nn.Module, # the convolution
                  width: int, # its output channels
-                 trim: int = 0 # samples to add at the end so that no frame is lost
+                 extra: int = 0 # samples to add at the end so that no frame is lost
                 ):
         super().__init__()
-        self.conv, self.norm, self.act, self.trim = conv, nn.BatchNorm1d(width), nn.PReLU(width), trim
+        self.conv, self.norm, self.act, self.extra = conv, nn.BatchNorm1d(width), nn.PReLU(width), extra
 
-    def forward(self, x): return self.act(self.norm(self.conv(F.pad(x, (0, self.trim)))))
+    def forward(self, x): return self.act(self.norm(self.conv(F.pad(x, (0, self.extra)))))
 
 # %% ../nbs/05_encoders.ipynb #78f69273
 @encoders.register('pase', front_end='SincNet on the waveform', source='Pascual et al. 2019, arXiv 1904.03416')
@@ -221,13 +223,15 @@ def calibrate(encoder: Encoder, # its batch normalisations are measured anew
     torch.optim.swa_utils.update_bn(waves, encoder, device=device)
     return encoder.eval()
 
-# %% ../nbs/05_encoders.ipynb #1678e201
+# %% ../nbs/05_encoders.ipynb #3af5a8d4
 @patch(as_prop=True)
 def config(self: Encoder) -> dict: # `name` and `arguments`
     "What `encoder_from_config` needs to build this encoder again; raises `ValueError` for a class that is not registered"
     name = next((k for k, v in encoders.items() if v is type(self)), None)
     if name is None: raise ValueError(f'{type(self).__name__} is not registered: put @encoders.register(NAME) above its class.')
-    return dict(name=name, arguments=dict(self.__stored_args__))
+    arguments = self.__dict__.get('__stored_args__')
+    if arguments is None: raise ValueError(f'{type(self).__name__} does not keep its arguments: call store_attr() in its __init__.')
+    return dict(name=name, arguments=dict(arguments))
 
 def encoder_from_config(config: dict # `name` and `arguments`
                        ) -> Encoder: # with fresh weights

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['columns', 'NonFiniteLoss', 'PretrainModel', 'make_model', 'MeanScore', 'WorkerRecorder', 'split_weighting',
            'WeightingRate', 'CropEpoch', 'statistics_crops', 'PretrainLearner', 'pretrain_learner', 'write_atomically',
-           'random_state', 'plain', 'set_random_state', 'SaveRun', 'Settings', 'versions', 'write_config',
-           'read_config', 'pretrain', 'resume', 'TellSteps', 'progress_text', 'run', 'open_corpus', 'describe',
-           'plot_workers', 'report_run']
+           'save_weights', 'random_state', 'plain', 'set_random_state', 'SaveRun', 'Settings', 'versions',
+           'write_config', 'read_config', 'pretrain', 'resume', 'TellSteps', 'progress_text', 'check', 'run', 'fit_run',
+           'open_corpus', 'describe', 'plot_workers', 'report_run']
 
-# %% ../nbs/08_pretrain.ipynb #522bfb29
+# %% ../nbs/08_pretrain.ipynb #7d195612
+import io
 import json
+import math
 import os
 import platform
 import random
@@ -21,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn as nn
-from fastai.basics import Adam, Callback, Learner, Metric, Recorder, params, set_seed
+from fastai.basics import Adam, Callback, Learner, find_bs, Metric, Recorder, params, set_seed
 from fastai.callback.progress import ProgressCallback
 import fastai.callback.schedule
 from fastai.callback.training import GradientClip
@@ -29,7 +31,7 @@ from fastcore.basics import patch
 from functools import partial
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save as safetensors_bytes
 
 from .corpus import Corpus, build_corpus, corpus_dls
 from .encoders import Encoder, count_parameters, encoders
@@ -38,14 +40,16 @@ from .targets import Analysis, Statistics, fit_statistics
 from .weighting import Weighting, weightings
 from .workers import Batch, FrameWorker, Workers, make_workers
 
-# %% ../nbs/08_pretrain.ipynb #ad175bf7
+# %% ../nbs/08_pretrain.ipynb #aa6f5aee
 class NonFiniteLoss(FloatingPointError):
     "A worker's loss became infinite or not a number"
     def __init__(self, losses: dict): # `{name: scalar}`
-        bad = [name for name, loss in losses.items() if not torch.isfinite(loss)]
+        self.losses = {name: float(loss) for name, loss in losses.items()}
+        bad = [name for name, loss in self.losses.items() if not math.isfinite(loss)]
         super().__init__(f"The loss of {', '.join(bad) or 'no single worker, but their weighted sum,'} is not finite; lower the learning rate or leave the worker out.")
+    def __reduce__(self): return type(self), (self.losses,)
 
-# %% ../nbs/08_pretrain.ipynb #8a1bd920
+# %% ../nbs/08_pretrain.ipynb #922c5ba8
 class PretrainModel(nn.Module):
     "Encoder, workers, weighting and statistics; called on waves it gives the `Batch` that the workers read"
     def __init__(self,
@@ -71,12 +75,13 @@ class PretrainModel(nn.Module):
              track=None # which track each crop is from, as fastai passes it on
             ) -> torch.Tensor: # scalar
         "The weighted sum of the workers' losses, which stay in `worker_losses`"
-        self.worker_losses = {name: worker.loss(batch.z, batch) for name, worker in self.workers.items()}
-        total = self.weighting(self.worker_losses)
-        if not torch.isfinite(total): raise NonFiniteLoss(self.worker_losses)
+        losses = {name: worker.loss(batch.z, batch) for name, worker in self.workers.items()}
+        total = self.weighting(losses)
+        if not torch.isfinite(total): raise NonFiniteLoss(losses)
+        self.worker_losses = {name: loss.detach() for name, loss in losses.items()}
         return total
 
-# %% ../nbs/08_pretrain.ipynb #cdf53b4e
+# %% ../nbs/08_pretrain.ipynb #814f2322
 def make_model(
     waves, # iterable of waves `[B, T]`, to measure the targets' statistics on
     encoder: str | Encoder = 'tcn', # name or object
@@ -84,24 +89,29 @@ def make_model(
     weighting: str | Weighting = 'equal', # name or object
     sr: int = 22_050, # sample rate of the waves, Hz
 ) -> PretrainModel:
-    "A model from names; the statistics of its targets measured on `waves`"
+    "A model from names; the statistics of its targets measured on `waves`; raises `ValueError` for names there are not, or an encoder for another `sr`"
     encoder = encoders.make(encoder, sr=sr)
+    if encoder.sr != sr: raise ValueError(f'The encoder is for {encoder.sr} Hz and the sound is at {sr} Hz; make the encoder with sr={sr}.')
     workers = make_workers(workers, encoder)
     weighting = weightings.make(weighting, list(workers))
     wanted = {t.name: t for w in workers.values() for t in w.targets}
-    statistics = fit_statistics(waves, list(wanted.values()), encoder.sr, encoder.hop)
+    statistics = fit_statistics(waves, list(wanted.values()), encoder.sr, encoder.hop) if wanted else Statistics({}, {})
     return PretrainModel(encoder, workers, weighting, statistics)
 
-# %% ../nbs/08_pretrain.ipynb #4788b0ee
+# %% ../nbs/08_pretrain.ipynb #107d694c
 class MeanScore(Metric):
     "Mean over workers and validation batches of `score`, which is R² for regression"
-    def reset(self): self.values = []
-    def accumulate(self, learn): self.values.append(torch.stack([w.score for w in learn.model.workers.values()]).mean())
+    def reset(self): self.total, self.clips = 0., 0
+    def accumulate(self, learn):
+        n = find_bs(learn.yb)
+        self.total += n * torch.stack([w.score for w in learn.model.workers.values()]).mean()
+        self.clips += n
     @property
-    def value(self): return torch.stack(self.values).mean() if self.values else None
+    def value(self): return self.total / self.clips if self.clips else None
     @property
     def name(self): return 'r2'
 
+# %% ../nbs/08_pretrain.ipynb #557204db
 class WorkerRecorder(Callback):
     "Keeps every worker's validation loss, R² and weight by epoch, in `learn.recorder.by_worker`"
     order = Recorder.order - 1
@@ -114,25 +124,28 @@ class WorkerRecorder(Callback):
         if self.training: return
         model = self.model
         weights = model.weighting.weights(model.worker_losses)
-        self.rows += [dict(worker=n, loss=l.item(), r2=model.workers[n].score.item(), weight=weights[n]) for n, l in model.worker_losses.items()]
+        self.rows += [dict(worker=n, clips=find_bs(self.yb), loss=l.item(), r2=model.workers[n].score.item(), weight=weights[n]) for n, l in model.worker_losses.items()]
 
     def after_validate(self):
         if not self.rows: return
-        means = pd.DataFrame(self.rows).groupby('worker', sort=False).mean().reset_index()
-        self.recorder.by_worker += [dict(epoch=self.epoch, **row) for row in means.to_dict('records')]
+        rows = pd.DataFrame(self.rows).set_index('worker')
+        weighted = rows[['loss', 'r2', 'weight']].mul(rows.clips, axis=0).groupby('worker', sort=False).sum()
+        means = weighted.div(rows.clips.groupby('worker', sort=False).sum(), axis=0)
+        self.recorder.by_worker += [dict(epoch=self.epoch, **row) for row in means.reset_index().to_dict('records')]
 
-# %% ../nbs/08_pretrain.ipynb #433c2d5c
+# %% ../nbs/08_pretrain.ipynb #3b378378
 def split_weighting(model: PretrainModel) -> list: # parameter groups
     "Encoder and workers in one parameter group, the weighting in another"
     groups = [params(model.encoder) + params(model.workers), params(model.weighting)]
     return [g for g in groups if g]
 
 class WeightingRate(Callback):
-    "Steps the weighting's parameters at `rate` times the learning rate and without weight decay"
+    "Steps the weighting's parameters at `rate` times the learning rate; no weight decay for them, nor for what a module names in `no_decay`"
     def _scale(self, factor):
         if params(self.model.weighting): self.opt.hypers[-1]['lr'] *= factor
     def before_fit(self):
-        for p in params(self.model.weighting): self.opt.state[p]['do_wd'] = False
+        kept = [getattr(m, name) for m in self.model.modules() for name in getattr(m, 'no_decay', ())]
+        for p in params(self.model.weighting) + kept: self.opt.state[p]['do_wd'] = False
     def before_step(self): self._scale(self.model.weighting.rate)
     def after_step(self): self._scale(1 / self.model.weighting.rate)
 
@@ -152,7 +165,7 @@ def statistics_crops(dls, # from `corpus_dls`
         seen += len(wave)
         if seen >= crops: return
 
-# %% ../nbs/08_pretrain.ipynb #a98cecb7
+# %% ../nbs/08_pretrain.ipynb #94589c3f
 class PretrainLearner(Learner):
     "fastai's `Learner` over a `PretrainModel`"
 
@@ -175,7 +188,7 @@ def pretrain_learner(
     "A fastai `Learner` that pre-trains `encoder` on random crops of `corpus`"
     set_seed(seed)
     dls = corpus_dls(corpus, seconds=seconds, bs=bs, crops_per_epoch=crops_per_epoch, seed=seed, device=device)
-    model = make_model(statistics_crops(dls), encoder, workers, weighting, corpus.sr)
+    model = make_model(statistics_crops(dls), encoder, workers, weighting, corpus.sr).to(dls.device)
     own = [WorkerRecorder(), WeightingRate(), CropEpoch(), GradientClip(clip)]
     return PretrainLearner(dls, model, model.loss, opt_func=partial(Adam, decouple_wd=True), lr=lr, wd=wd, metrics=MeanScore(),
                     splitter=split_weighting, cbs=own + list(cbs), **kwargs)
@@ -210,25 +223,39 @@ def show_results(self: PretrainLearner,
     figure, axes = plt.subplots(len(names), 2, figsize=(8, 2.2 * len(names)), squeeze=False, sharey='row', layout='constrained')
     for name, pair in zip(names, axes): self.show_worker(name, pair)
 
-# %% ../nbs/08_pretrain.ipynb #a949df47
+# %% ../nbs/08_pretrain.ipynb #40afc3ca
 def write_atomically(path: Path, # where the file shall be
                      write # function that writes it to the path it is given
                     ):
     "Let `write` make the file beside its place, then rename it there"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
-    write(part)
-    os.replace(part, path)
+    try:
+        write(part)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
+# %% ../nbs/08_pretrain.ipynb #a4763fec
+def save_weights(path: Path, # of the safetensors file
+                 weights: dict # name to tensor
+                ):
+    "Write a safetensors file atomically, readable as other files are"
+    write_atomically(path, lambda p: p.write_bytes(safetensors_bytes({k: v.contiguous() for k, v in weights.items()})))
+
+# %% ../nbs/08_pretrain.ipynb #9a2f387c
 def random_state() -> dict: # of PyTorch's and Python's generators
     "The random generators' states, as what `weights_only` can load"
     return dict(torch=torch.get_rng_state(), python=json.dumps(random.getstate()), numpy=json.dumps([*np.random.get_state()[1:3]], default=lambda a: a.tolist()))
 
+# %% ../nbs/08_pretrain.ipynb #ebaa2ce0
 def plain(state: dict # of a fastai optimiser
          ) -> dict: # the same in lists, dicts, numbers and tensors, as `weights_only` can load
     "An optimiser's state without fastai's and NumPy's own types"
     return dict(state=[dict(s) for s in state['state']], hypers=[{k: float(v) for k, v in h.items()} for h in state['hypers']])
 
+# %% ../nbs/08_pretrain.ipynb #777c555e
 def set_random_state(state: dict): # from `random_state`
     "Continue the random generators where they were"
     torch.set_rng_state(state['torch'].cpu())
@@ -237,7 +264,7 @@ def set_random_state(state: dict): # from `random_state`
     keys, position = json.loads(state['numpy'])
     np.random.set_state(('MT19937', np.array(keys, dtype=np.uint32), position))
 
-# %% ../nbs/08_pretrain.ipynb #476594b3
+# %% ../nbs/08_pretrain.ipynb #9b321229
 class SaveRun(Callback):
     "After every epoch writes history, model and checkpoint into a run folder; `load` continues from there"
     order = ProgressCallback.order + 1
@@ -255,13 +282,15 @@ class SaveRun(Callback):
         if self.epoch < self.start: return
         self.rows.append(self.row())
         write_atomically(self.folder/'history.csv', lambda p: pd.DataFrame(self.rows).to_csv(p, index=False))
-        weights = {k: v.contiguous() for k, v in self.model.state_dict().items() if not k.startswith('statistics.')}
-        write_atomically(self.folder/'model.safetensors', lambda p: save_file(weights, p))
+        weights = {k: v for k, v in self.model.state_dict().items() if not k.startswith('statistics.')}
+        save_weights(self.folder/'model.safetensors', weights)
         if self.keep_every and (self.epoch + 1) % self.keep_every == 0:
             kept = {k: v for k, v in weights.items() if k.startswith('encoder.')}
-            write_atomically(self.folder/'checkpoints'/f'epoch_{self.epoch + 1:04}.safetensors', lambda p: save_file(kept, p))
+            save_weights(self.folder/'checkpoints'/f'epoch_{self.epoch + 1:04}.safetensors', kept)
         state = dict(epoch=self.epoch + 1, opt=plain(self.opt.state_dict()), random=random_state(), rows=json.dumps(self.rows), workers=json.dumps(self.recorder.by_worker), model=weights)
-        write_atomically(self.folder/'checkpoints'/'last.pt', lambda p: torch.save(state, p))
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.folder/'checkpoints'/'last.pt', lambda p: p.write_bytes(buffer.getbuffer()))
 
 # %% ../nbs/08_pretrain.ipynb #b2af891d
 @patch
@@ -271,19 +300,20 @@ def row(self: SaveRun):
     by_worker = {f"{w['worker']}.{k}": w[k] for w in self.recorder.by_worker if w['epoch'] == self.epoch for k in ('loss', 'r2', 'weight')}
     return dict(epoch=self.epoch + 1, step=(self.epoch + 1) * len(self.dls.train), train_loss=torch.stack(self.batch_losses).mean().item(), valid_loss=valid, r2=r2, **by_worker)
 
-# %% ../nbs/08_pretrain.ipynb #2a87d038
+# %% ../nbs/08_pretrain.ipynb #d5e19fee
 @patch
 def load(self: SaveRun) -> int: # the epoch to continue with
-    "Put model, optimiser and random generators of `self.learn` back to the end of the last complete epoch"
+    "Put model, statistics, optimiser and random generators of `self.learn` back to the end of the last complete epoch"
     state = torch.load(self.folder/'checkpoints'/'last.pt', weights_only=True, map_location=self.learn.dls.device or 'cpu')
     self.learn.model.load_state_dict(state['model'], strict=False)
+    self.learn.model.statistics = Statistics.load(self.folder/'statistics.safetensors').to(self.learn.dls.device)
     self.learn.create_opt()
     self.learn.opt.load_state_dict(state['opt'])
     self.rows, self.recorder.by_worker, self.start = json.loads(state['rows']), json.loads(state['workers']), state['epoch']
     set_random_state(state['random'])
     return self.start
 
-# %% ../nbs/08_pretrain.ipynb #d877bb77
+# %% ../nbs/08_pretrain.ipynb #9180cf39
 @dataclass
 class Settings:
     "Everything that decides what a pre-training does"
@@ -298,6 +328,13 @@ class Settings:
     wd: float = .01 # decoupled weight decay
     sr: int = 22_050 # sample rate, Hz
     seed: int = 0 # of crops, weights and everything else
+
+    def __post_init__(self):
+        least = dict(epochs=1, bs=2, crops_per_epoch=1, sr=1000)
+        for name, low in least.items():
+            if (value := getattr(self, name)) is not None and value < low: raise ValueError(f'{name}={value} is too small; {low} is the least.')
+        for name in 'seconds', 'lr':
+            if getattr(self, name) <= 0: raise ValueError(f'{name}={getattr(self, name)} must be above 0.')
 
 # %% ../nbs/08_pretrain.ipynb #7af86406
 def versions() -> dict: # name to version
@@ -327,7 +364,7 @@ def read_config(folder # a run folder
     try: return json.loads(path.read_text())
     except json.JSONDecodeError as e: raise ValueError(f'{path} is not JSON: {e}.') from None
 
-# %% ../nbs/08_pretrain.ipynb #a0b9437f
+# %% ../nbs/08_pretrain.ipynb #9261d36a
 def pretrain(
     source, # folder of audio, list of files, or a `Corpus`
     out, # the run folder to make
@@ -340,11 +377,13 @@ def pretrain(
 ) -> Learner:
     "Pre-train an encoder on `source` and write the run to `out`; raises `ValueError` if a run is there already"
     out = Path(out)
-    try: settings = Settings(**settings)
-    except TypeError as e: raise ValueError(f"{str(e).split(') ')[-1]}; the settings are {', '.join(f.name for f in fields(Settings))}.") from None
-    if (out/'config.json').exists(): raise ValueError(f'{out} already holds a run; resume it, or choose another folder.')
+    if extra := set(settings) - {f.name for f in fields(Settings)}:
+        raise ValueError(f"There is no setting named {min(extra)!r}; the settings are {', '.join(f.name for f in fields(Settings))}.")
+    settings = Settings(**settings)
+    if (out/'checkpoints'/'last.pt').exists(): raise ValueError(f'{out} already holds a run; resume it, or choose another folder.')
     return run(source, out, settings, keep_every, device, jobs, cbs, quiet)
 
+# %% ../nbs/08_pretrain.ipynb #b2ee3816
 def resume(
     out, # a run folder whose pre-training was interrupted
     keep_every: int = 0, # keep the encoder's weights of every so many epochs, 0: of none
@@ -352,9 +391,11 @@ def resume(
     cbs=(), # further fastai callbacks
     quiet: bool = False, # no progress bars and no messages
 ) -> Learner:
-    "Continue a pre-training after its last complete epoch, with its own settings; a finished one is returned as it is"
+    "Continue a pre-training after its last complete epoch, with its own settings; a finished one is returned as it is; raises `ValueError` where there is no run"
     config = read_config(out)
-    return run(config['source'], Path(out), Settings(**config['settings']), keep_every, device, None, cbs, quiet)
+    if not {'settings', 'source'} <= set(config): raise ValueError(f'{out} is a saved encoder, not a run that can be continued.')
+    source = Path(out)/'corpus' if (Path(out)/'corpus').exists() else config['source']
+    return run(source, Path(out), Settings(**config['settings']), keep_every, device, None, cbs, quiet)
 
 # %% ../nbs/08_pretrain.ipynb #340bbff7
 class TellSteps(Callback):
@@ -370,31 +411,49 @@ def progress_text(learn: Learner) -> str:
     done = [v[-1] for v in learn.recorder.values if len(v)]
     return f'epoch {learn.epoch + 1}/{learn.n_epoch}' + (f', R² {float(done[-1]):.3f}' if done else '')
 
-# %% ../nbs/08_pretrain.ipynb #8bb1f5f7
+# %% ../nbs/08_pretrain.ipynb #143c9dbe
+def check(settings: Settings, # of a pre-training that shall begin
+          device=None # where it shall run
+         ):
+    "Build everything once in small, so that a wrong name or value is found before hours of decoding; raises `ValueError`"
+    encoder = encoders.make(settings.encoder, sr=settings.sr)
+    workers = make_workers(settings.workers, encoder)
+    weightings.make(settings.weighting, list(workers))
+    encoder.eval()(torch.zeros(1, 4 * encoder.hop))
+    try: torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError): raise ValueError(f'There is no device {device!r} here; use cpu.') from None
+
+# %% ../nbs/08_pretrain.ipynb #132650cf
 def run(source, out, settings, keep_every, device, jobs, cbs, quiet):
     "What `pretrain` and `resume` share: corpus, learner, fit, report"
     s, checkpoint = settings, out/'checkpoints'/'last.pt'
-    corpus = Corpus(out/'corpus') if checkpoint.exists() and (out/'corpus').exists() else open_corpus(source, out/'corpus', s.sr, jobs, quiet)
+    if isinstance(s.encoder, str): check(s, device)
+    corpus = open_corpus(source, out/'corpus', s.sr, jobs, quiet)
+    if corpus.sr != s.sr: raise ValueError(f'The corpus is at {corpus.sr} Hz, and sr={s.sr} was asked for.')
     save = SaveRun(out, keep_every)
     learn = pretrain_learner(corpus, s.encoder, s.workers, s.weighting, s.seconds, s.bs, s.crops_per_epoch, s.seed, s.lr, s.wd,
                              device=device, moms=(.9, .9, .9), cbs=[save, *cbs])
     learn.recorder.add_time = False
     if checkpoint.exists(): save.load()
     else:
-        write_config(out, s, source.store if isinstance(source, Corpus) else source, learn)
         write_atomically(out/'statistics.safetensors', learn.model.statistics.save)
+        write_config(out, s, corpus.store.resolve(), learn)
     if not quiet: print(describe(learn, corpus))
-    if save.start < s.epochs:
-        with Progress(*columns, console=Console(stderr=True), disable=quiet) as show, learn.no_bar(), learn.no_logging():
-            bar = show.add_task('pre-train', total=s.epochs * len(learn.dls.train))
-            learn.add_cb(TellSteps(lambda learn, done: show.update(bar, completed=done, description=progress_text(learn))))
-            learn.fit_one_cycle(s.epochs, s.lr, pct_start=.05, start_epoch=save.start)
+    if save.start < s.epochs: fit_run(learn, s, save.start, quiet)
     report_run(out)
-    learn.problems = dict(zip(corpus.problems.path, corpus.problems.problem))
     return learn
 
+# %% ../nbs/08_pretrain.ipynb #93171572
+def fit_run(learn, settings, start, quiet):
+    "One cycle from epoch `start` on, under a progress bar"
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as show, learn.no_bar(), learn.no_logging():
+        bar = show.add_task('pre-train', total=settings.epochs * len(learn.dls.train))
+        learn.add_cb(TellSteps(lambda learn, done: show.update(bar, completed=done, description=progress_text(learn))))
+        learn.fit_one_cycle(settings.epochs, settings.lr, pct_start=.05, start_epoch=start)
+
+# %% ../nbs/08_pretrain.ipynb #a3bd398a
 def open_corpus(source, store, sr, jobs, quiet):
-    "The corpus or the store that `source` is, or the one made from it in `store`; files that are there already are not decoded again"
+    "The corpus or the store that `source` is, or the one made from it in `store`, where files that are there already are not decoded again"
     if isinstance(source, Corpus): return source
     if isinstance(source, (str, Path)) and (Path(source)/'manifest.parquet').exists(): return Corpus(source)
     return build_corpus(source, store, sr=sr, jobs=jobs, quiet=quiet)

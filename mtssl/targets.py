@@ -9,11 +9,12 @@ __all__ = ['at_once', 'piece', 'targets', 'Analysis', 'keep', 'hann', 'squared',
            'chroma_filters', 'chroma_stft', 'chroma_cqt', 'onset', 'local_pulse', 'tempogram', 'tempo_folding',
            'cyclic_tempogram', 'rms', 'a_weights', 'loudness', 'clip', 'Statistics', 'merge_moments', 'fit_statistics']
 
-# %% ../nbs/04_targets.ipynb #ba4b6189
+# %% ../nbs/04_targets.ipynb #330c1ded
 import inspect
 import json
 import math
 from functools import lru_cache
+from pathlib import Path
 import numpy as np
 import scipy.fft
 import scipy.signal
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_bytes
 from torch import nn
 from . import __version__
 from .registry import Registry, parse_spec
@@ -66,15 +67,19 @@ def frames_of(self: Analysis, key, hop):
     if key in self.memory: return self.memory[key][..., ::hop // self.hop]
     return self.parent.frames_of(key, hop) if self.parent else None
 
-# %% ../nbs/04_targets.ipynb #4bbc0605
+# %% ../nbs/04_targets.ipynb #4f9e46fd
 def keep(f):
     "Decorator: remember the last 64 results of `f`, made so that gradients can pass later"
     return lru_cache(64)(torch.inference_mode(False)(f))
 
 @keep
-def hann(n, dtype, device): return torch.hann_window(n, dtype=dtype, device=device)
+def hann(n, dtype, device):
+    "Periodic Hann window of `n` samples"
+    return torch.hann_window(n, dtype=dtype, device=device)
 
-def squared(spectrum): return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+def squared(spectrum):
+    "Power of a complex spectrum, without the root that `abs` takes"
+    return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 # %% ../nbs/04_targets.ipynb #5b9e5751
 at_once = 400 # frames worked on at a time on a CPU
@@ -513,7 +518,7 @@ def clip(
     x = Target(target)(analysis)
     return torch.cat([x.mean(-1), x.var(-1, correction=0).clamp(min=1e-12).sqrt()], 1)[..., None]
 
-# %% ../nbs/04_targets.ipynb #61d6e4cb
+# %% ../nbs/04_targets.ipynb #e7a55688
 class Statistics(nn.Module):
     "Mean and standard deviation of each bin of targets, by name, to bring them to mean 0 and variance 1"
     def __init__(self,
@@ -524,8 +529,8 @@ class Statistics(nn.Module):
         super().__init__()
         self.facts, self.slices, at = facts or {}, {}, 0
         for name, m in mean.items(): self.slices[name], at = slice(at, at + len(m)), at + len(m)
-        self.register_buffer('mean', torch.cat([mean[name] for name in self.slices]))
-        self.register_buffer('std', torch.cat([std[name] for name in self.slices]))
+        self.register_buffer('mean', torch.cat([torch.zeros(0), *(mean[name] for name in self.slices)]))
+        self.register_buffer('std', torch.cat([torch.zeros(0), *(std[name] for name in self.slices)]))
 
     def bins(self, name):
         "Mean and standard deviation, `[F, 1]` each, of the target `name`"
@@ -586,14 +591,14 @@ def fit_statistics(waves, # iterable of waves `[B, T]`, or of batches whose firs
     facts = dict(version=__version__, sr=sr, hop=hop, n_fft=n_fft, parameters={t.name: t.parameters for t in wanted}, frames={k: n for k, (n, _, _) in total.items()})
     return Statistics({name: mean.float() for name, (_, mean, _) in total.items()}, std, facts)
 
-# %% ../nbs/04_targets.ipynb #2cbf9565
+# %% ../nbs/04_targets.ipynb #9061868a
 @patch
 def save(self: Statistics,
     path, # of a `.safetensors` file
 ):
     "Write means, deviations and facts to one safetensors file"
     tensors = {f'{kind}/{name}': t.squeeze(1).contiguous().cpu() for name in self.slices for kind, t in zip(('mean', 'std'), self.bins(name))}
-    save_file(tensors, path, metadata={'statistics': json.dumps(dict(self.facts, names=list(self.slices)))})
+    Path(path).write_bytes(safetensors_bytes(tensors, metadata={'statistics': json.dumps(dict(self.facts, names=list(self.slices)))}))
 
 @patch(cls_method=True)
 def load(cls: Statistics,

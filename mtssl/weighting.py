@@ -73,12 +73,12 @@ class Uncertainty(Weighting):
         super().__init__(names)
         self.combine = UW(len(names))
 
-# %% ../nbs/07_weighting.ipynb #0313bb61
-@weightings.register('log_sum', source='the parameter-free limit of uncertainty, with a floor')
+# %% ../nbs/07_weighting.ipynb #c5b8fb77
+@weightings.register('log_sum', source='uncertainty with its optimal s, and a floor')
 class LogSum(Weighting):
     "The sum of log(L + floor): every worker counts in inverse proportion to its loss, up to 1 / floor"
     def __init__(self, names, # the workers, in order
-                 floor: float = .1 # added to each loss, in units of the target's variance
+                 floor: float = .1 # added to each loss, above 0
                 ):
         super().__init__(names)
         if floor <= 0: raise ValueError(f'The floor must be above 0, not {floor}.')

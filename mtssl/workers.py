@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['workers', 'loss_functions', 'rhythm', 'harmony', 'timbre', 'worker_sets', 'Batch', 'Worker', 'RegressionWorker',
-           'FrameWorker', 'Scale', 'ClipWorker', 'decoder_strides', 'WaveformWorker', 'make_worker', 'worker_names',
-           'Workers', 'make_workers']
+           'FrameWorker', 'Scale', 'ClipWorker', 'decoder_strides', 'WaveformWorker', 'make_worker', 'split_names',
+           'worker_names', 'Workers', 'make_workers']
 
-# %% ../nbs/06_workers.ipynb #b7ee6b46
+# %% ../nbs/06_workers.ipynb #e24f1e7a
 import math
-import re
 from functools import cached_property
 import torch
 import torch.nn as nn
@@ -125,9 +124,9 @@ class ClipWorker(RegressionWorker):
 
     def predict(self, z, batch): return self.head(batch.embedding)[..., None]
 
-# %% ../nbs/06_workers.ipynb #b77a97f6
+# %% ../nbs/06_workers.ipynb #acba9431
 def decoder_strides(hop: int, # samples a frame
-                    largest: int = 10 # no stride above this, unless a prime factor of hop is
+                    largest: int = 10 # no stride above this, where hop has such a factor
                    ) -> list: # factors whose product is hop, ascending
     "Few factors of `hop`, about equal"
     if hop == 1: return []
@@ -169,23 +168,38 @@ def make_worker(spec: str | Worker, # e.g. `'mfcc(n=13)'`, `'clip(chroma_cqt)'`;
     if name in targets: return FrameWorker(encoder, spec)
     raise ValueError(f"There is no worker named {name!r}; there are {', '.join(sorted({*workers, *worker_sets, *targets}))}.")
 
-# %% ../nbs/06_workers.ipynb #37a33bc8
+# %% ../nbs/06_workers.ipynb #68e6a40d
 rhythm = ['onset', 'tempogram(rate=40)', 'cyclic_tempogram(rate=40)', 'clip(tempogram(rate=40))', 'clip(cyclic_tempogram(rate=40))']
 harmony = ['chroma_cqt', 'clip(chroma_cqt)']
 timbre = ['logmel', 'mfcc', 'spectral_contrast', 'clip(mfcc)', 'clip(spectral_contrast)']
 worker_sets = dict(classic=['waveform', 'lps', 'logmel', 'mfcc'], music=timbre + harmony + rhythm)
 worker_sets['all'] = worker_sets['classic'] + [w for w in worker_sets['music'] if w not in worker_sets['classic']]
 
+# %% ../nbs/06_workers.ipynb #8c38e61a
+def split_names(text: str # names with commas between them
+               ) -> list:
+    "The names in `text`; commas in brackets do not separate"
+    names, depth = [''], 0
+    for c in text:
+        depth += (c == '(') - (c == ')')
+        if c == ',' and not depth: names.append('')
+        else: names[-1] += c
+    return [n.strip() for n in names]
+
+# %% ../nbs/06_workers.ipynb #8ae41e7d
 def worker_names(spec # a set's name, names with commas between them, or a list of names and workers
                 ) -> list: # names and workers
     "The single workers that `spec` stands for, sets replaced by their members"
     if isinstance(spec, Worker): return [spec]
-    if isinstance(spec, str): spec = [s.strip() for s in re.split(r',(?![^(]*\))', spec)]
+    if isinstance(spec, str): spec = split_names(spec)
     spec = [w for s in spec for w in (worker_sets.get(s, [s]) if isinstance(s, str) else [s])]
     return list(dict.fromkeys(spec))
 
+# %% ../nbs/06_workers.ipynb #adfdc752
 class Workers(nn.ModuleDict):
     "Workers by name; unlike in a plain `ModuleDict`, names may hold dots, as in `tempogram(seconds=4.5)`"
+    def __init__(self, workers: dict): # from name to worker
+        super().__init__(workers)
     def add_module(self, name, module): super().add_module(name.replace('.', '·'), module)
     def keys(self): return [k.replace('·', '.') for k in self._modules]
     def items(self): return list(zip(self.keys(), self.values()))
@@ -193,8 +207,12 @@ class Workers(nn.ModuleDict):
     def __contains__(self, name): return name in self.keys()
     def __getitem__(self, name): return super().__getitem__(name.replace('.', '·'))
 
+# %% ../nbs/06_workers.ipynb #5b554dcf
 def make_workers(spec, # a set's name, names with commas between them, or a list of names and workers
                  encoder: Encoder # that they are to read
                 ) -> Workers:
-    "Workers by name, in order"
-    return Workers({w if isinstance(w, str) else type(w).__name__: make_worker(w, encoder) for w in worker_names(spec)})
+    "Workers by name, in order; raises `ValueError` for two of one name"
+    specs = worker_names(spec)
+    names = [w if isinstance(w, str) else type(w).__name__ for w in specs]
+    if twice := [n for n in names if names.count(n) > 1]: raise ValueError(f'Two workers are named {twice[0]!r}; give them as text, or different classes.')
+    return Workers({n: make_worker(w, encoder) for n, w in zip(names, specs)})

@@ -21,7 +21,8 @@ def music(tmp_path_factory):
 
 def start(music, store):
     code = f'from mtssl.corpus import build_corpus; build_corpus({str(music)!r}, {str(store)!r}, jobs=2, shard_frames=4_000_000)'
-    return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def wait_for(condition, what, seconds=120):

@@ -17,6 +17,7 @@ preload = ['nbdev.test', 'matplotlib.pyplot', 'librosa', 'sklearn.pipeline', 'fa
 def run_notebook(path, report):
     "Run the notebook at `path` and write what went wrong to `report`"
     os.chdir(path.parent)
+    multiprocessing.set_start_method(None, force=True)
     with contextlib.redirect_stderr(io.StringIO()) as errors:
         try:
             import mtssl

@@ -171,18 +171,18 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
     if not found.paths: raise ValueError(f'There is no readable audio file in {source}.')
     print(f'{out}: {len(found.paths)} files, {found.embeddings.shape[1]} values each')
 
-# %% ../nbs/12_cli.ipynb #0380ba36
+# %% ../nbs/12_cli.ipynb #a8208a7b
 @app.command()
 def probe(model: Annotated[Path, typer.Argument(help='A run folder, or a saved encoder.')],
           dataset: Annotated[str, typer.Argument(help='A folder a class, a CSV, or a name such as "synth(test=200)".')] = 'synth',
           out: Annotated[Optional[Path], typer.Option(help='Write the scores to this CSV, too.')] = None,
-          jobs: Jobs = None, quiet: Quiet = False):
+          quiet: Quiet = False):
     "Probe a run on a labelled set, beside its baselines. Example: `mtssl probe runs/mine music/labels.csv`"
     from mtssl.probes import probe_all, scores_table
     from mtssl.datasets import labelled_set
     from mtssl.study import probe_features
     labelled = labelled_set(dataset)
-    results = probe_all(probe_features(model, labelled, quiet), labelled, jobs=jobs or os.cpu_count())
+    results = probe_all(probe_features(model, labelled, quiet), labelled)
     scores = scores_table(results)
     show_scores(scores.to_dict('records'), f'{labelled.name}: accuracy with 95 % intervals')
     if out: scores.to_csv(out, index=False)

@@ -49,15 +49,13 @@ class NonFiniteLoss(FloatingPointError):
         super().__init__(f"The loss of {', '.join(bad) or 'no single worker, but their weighted sum,'} is not finite; lower the learning rate or leave the worker out.")
     def __reduce__(self): return type(self), (self.losses,)
 
-# %% ../nbs/08_pretrain.ipynb #922c5ba8
+# %% ../nbs/08_pretrain.ipynb #2b70dcf6
 class PretrainModel(nn.Module):
     "Encoder, workers, weighting and statistics; called on waves it gives the `Batch` that the workers read"
-    def __init__(self,
-        encoder: Encoder, # what pre-training is for
-        workers: Workers, # by name
-        weighting: Weighting, # over the same names
-        statistics: Statistics, # of the workers' targets
-    ):
+    def __init__(self, encoder: Encoder, # what pre-training is for
+                 workers: Workers, # by name
+                 weighting: Weighting, # over the same names
+                 statistics: Statistics): # of the workers' targets
         super().__init__()
         self.encoder, self.workers, self.weighting, self.statistics = encoder, workers, weighting, statistics
         self.worker_losses = {}

@@ -8,7 +8,7 @@ __all__ = ['probes', 'metrics', 'baselines', 'RowSpace', 'linear_pipeline', 'gro
            'scores_table', 'wide', 'paired_difference', 'differences_table', 'batches', 'features_of',
            'target_statistics', 'handcrafted', 'plot_scores']
 
-# %% ../nbs/10_probes.ipynb #6abc60ab
+# %% ../nbs/10_probes.ipynb #c976b086
 import numpy as np
 import pandas as pd
 import warnings
@@ -16,7 +16,6 @@ from collections import Counter
 from dataclasses import dataclass
 from fastcore.basics import patch
 from functools import lru_cache
-from joblib import Parallel, delayed
 from scipy.linalg import eigh
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.dummy import DummyClassifier
@@ -235,12 +234,11 @@ def check_features(features, # float [n, D]
         raise ValueError(f"{name} has {bad} of {len(features)} rows that are not finite; embed those clips again or leave them out of the table.")
     return features
 
-# %% ../nbs/10_probes.ipynb #ce392d2b
+# %% ../nbs/10_probes.ipynb #a17afca3
 def probe_all(features: dict, # name -> float [n, D], or a list of such (repetitions), or `None` (chance)
               dataset, # a `LabelledSet`, or its table
               tasks: list = None, # `Task`s or names; `None`: all of the set's
               model='linear', # the kind of probe
-              jobs: int = 1, # processes
               seed: int = 0 # of the cross-validation's folds
               ) -> list: # `ProbeResult`s, by features, then repetition, then task
     "`probe` for every matrix and task"
@@ -248,7 +246,7 @@ def probe_all(features: dict, # name -> float [n, D], or a list of such (repetit
     matrices = [(name, run, matrix) for name, group in features.items() for run, matrix in enumerate(group if isinstance(group, (list, tuple)) else [group])]
     table = getattr(dataset, 'table', dataset)
     tasks = [_table_and_task(dataset, task)[1] for task in tasks]
-    return Parallel(n_jobs=jobs)(delayed(probe)(matrix, table, task, model, name, run, seed) for name, run, matrix in matrices for task in tasks)
+    return [probe(matrix, table, task, model, name, run, seed) for name, run, matrix in matrices for task in tasks]
 
 # %% ../nbs/10_probes.ipynb #0632040e
 def scores_table(results: list, # `ProbeResult`s

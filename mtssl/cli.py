@@ -109,7 +109,7 @@ def synth(out: Annotated[Path, typer.Option(help='Folder to make.')],
     from mtssl.datasets import save_set, synth as make
     print(save_set(make(train, test, seconds, sr, (seed, seed + 1), jobs, quiet), out, sr))
 
-# %% ../nbs/12_cli.ipynb #a956cf81
+# %% ../nbs/12_cli.ipynb #2da78a24
 @app.command()
 def pretrain(context: typer.Context,
              source: Annotated[Optional[Path], typer.Argument(help='Folder of audio, or a corpus store.')] = None,
@@ -140,10 +140,8 @@ def pretrain(context: typer.Context,
         if given: raise ValueError(f"--resume continues with the run's own settings; leave out --{given[0].replace('_', '-')}.")
         module.resume(out, device=device, quiet=quiet)
     else:
-        module.check(module.Settings(**settings), device)
-        corpus = module.open_corpus(source, out/'corpus', sr, jobs, quiet)
-        show_problems(dict(zip(corpus.problems.path, corpus.problems.problem)))
-        module.pretrain(corpus, out, device=device, quiet=quiet, **settings)
+        name = lambda corpus: show_problems(dict(zip(corpus.problems.path, corpus.problems.problem)))
+        module.pretrain(source, out, device=device, jobs=jobs, on_corpus=name, quiet=quiet, **settings)
     print(out/'report.html')
 
 # %% ../nbs/12_cli.ipynb #55f47d51

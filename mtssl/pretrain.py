@@ -9,7 +9,7 @@ __all__ = ['columns', 'NonFiniteLoss', 'PretrainModel', 'make_model', 'MeanScore
            'write_config', 'read_config', 'pretrain', 'resume', 'TellSteps', 'progress_text', 'check', 'run', 'fit_run',
            'open_corpus', 'describe', 'plot_workers', 'report_run']
 
-# %% ../nbs/08_pretrain.ipynb #7d195612
+# %% ../nbs/08_pretrain.ipynb #4868123b
 import io
 import json
 import math
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn as nn
-from fastai.basics import Adam, Callback, Learner, find_bs, Metric, Recorder, params, set_seed
+from fastai.basics import Adam, Callback, Learner, Metric, Recorder, find_bs, params, set_seed
 from fastai.callback.progress import ProgressCallback
 import fastai.callback.schedule
 from fastai.callback.training import GradientClip
@@ -31,7 +31,7 @@ from fastcore.basics import patch
 from functools import partial
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save as safetensors_bytes
+from safetensors.torch import save as safetensors_bytes
 
 from .corpus import Corpus, build_corpus, corpus_dls
 from .encoders import Encoder, count_parameters, encoders
@@ -362,7 +362,7 @@ def read_config(folder # a run folder
     try: return json.loads(path.read_text())
     except json.JSONDecodeError as e: raise ValueError(f'{path} is not JSON: {e}.') from None
 
-# %% ../nbs/08_pretrain.ipynb #9261d36a
+# %% ../nbs/08_pretrain.ipynb #ed15a90a
 def pretrain(
     source, # folder of audio, list of files, or a `Corpus`
     out, # the run folder to make
@@ -370,6 +370,7 @@ def pretrain(
     device=None, # None: a GPU where there is one
     jobs: int | None = None, # processes that decode; None: one a core
     cbs=(), # further fastai callbacks
+    on_corpus=None, # function called with the `Corpus` before training, e.g. to show its problems
     quiet: bool = False, # no progress bars and no messages
     **settings, # fields of `Settings`
 ) -> Learner:
@@ -379,7 +380,7 @@ def pretrain(
         raise ValueError(f"There is no setting named {min(extra)!r}; the settings are {', '.join(f.name for f in fields(Settings))}.")
     settings = Settings(**settings)
     if (out/'checkpoints'/'last.pt').exists(): raise ValueError(f'{out} already holds a run; resume it, or choose another folder.')
-    return run(source, out, settings, keep_every, device, jobs, cbs, quiet)
+    return run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus)
 
 # %% ../nbs/08_pretrain.ipynb #b2ee3816
 def resume(
@@ -421,12 +422,13 @@ def check(settings: Settings, # of a pre-training that shall begin
     try: torch.zeros(1, device=device)
     except (RuntimeError, AssertionError): raise ValueError(f'There is no device {device!r} here; use cpu.') from None
 
-# %% ../nbs/08_pretrain.ipynb #132650cf
-def run(source, out, settings, keep_every, device, jobs, cbs, quiet):
+# %% ../nbs/08_pretrain.ipynb #704fc003
+def run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus=None):
     "What `pretrain` and `resume` share: corpus, learner, fit, report"
     s, checkpoint = settings, out/'checkpoints'/'last.pt'
     if isinstance(s.encoder, str): check(s, device)
     corpus = open_corpus(source, out/'corpus', s.sr, jobs, quiet)
+    if on_corpus: on_corpus(corpus)
     if corpus.sr != s.sr: raise ValueError(f'The corpus is at {corpus.sr} Hz, and sr={s.sr} was asked for.')
     save = SaveRun(out, keep_every)
     learn = pretrain_learner(corpus, s.encoder, s.workers, s.weighting, s.seconds, s.bs, s.crops_per_epoch, s.seed, s.lr, s.wd,

@@ -100,7 +100,7 @@ def process_pool(jobs: int, # processes
     shared = spawn.Array('i', places)
     return ProcessPoolExecutor(jobs, spawn, begin_process, (shared, max(1, (os.cpu_count() or 1) // jobs))), shared
 
-# %% ../nbs/11_study.ipynb #fcf05d90
+# %% ../nbs/11_study.ipynb #009589ef
 def pretrain_one(place, source, out, keep_every, settings):
     "One pre-training in a process of the pool"
     pretrain(Corpus(source), out, keep_every=keep_every, cbs=[TellSteps(lambda learn, done: counter.__setitem__(place, done))], quiet=True, **settings)
@@ -115,10 +115,8 @@ def pretrain_all(runs: dict, # name of a run's folder -> settings
     "Pre-train every run, as many at a time as there are processes"
     bars = [show.add_task(f'pre-train {name}', total=s['epochs'] * (s['crops_per_epoch'] // s['bs'])) for name, s in runs.items()]
     futures = [pool.submit(pretrain_one, i, corpus.store, out/name, keep_every, s) for i, (name, s) in enumerate(runs.items())]
-    while not all(f.done() and f.result() is None for f in futures):
+    while any([not f.done() or f.result() for f in futures]):
         for bar, done in zip(bars, counted): show.update(bar, completed=done)
-        for f in futures:
-            if f.done(): f.result()
         time.sleep(.2)
     for bar in bars: show.update(bar, completed=show.tasks[bar].total)
 

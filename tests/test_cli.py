@@ -53,6 +53,11 @@ def test_own_music(installed, music, tmp_path):
     wanted = {'config.json', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'report.html', 'checkpoints', 'corpus'}
     assert wanted == {p.name for p in (tmp_path/'run').iterdir()}
 
+    manifest = (tmp_path/'run'/'corpus'/'manifest.parquet').read_bytes()
+    done = run(installed.mtssl, 'pretrain', music/'artist0', '--out', 'run', *tiny, env=installed.env, cwd=tmp_path, check=False)
+    assert done.returncode == 1 and 'already holds a run' in done.stderr, done.stderr
+    assert (tmp_path/'run'/'corpus'/'manifest.parquet').read_bytes() == manifest, 'a refused run changed the corpus of the one that is there'
+
     done = mtssl(installed, 'embed', 'run', music, '--out', 'all.npz', '--quiet', cwd=tmp_path)
     found = np.load(tmp_path/'all.npz')
     assert all(name in done.stdout for name in broken if name != 'silent.wav'), done.stdout

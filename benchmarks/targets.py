@@ -15,7 +15,8 @@ import librosa
 import numpy as np
 import torch
 from mtssl.synth import synthesise
-from mtssl.targets import Analysis, Target, targets
+from mtssl.analysis import Analysis
+from mtssl.targets import Target, targets
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from fastcore.basics import store_attr, patch
 
 from .registry import Registry
-from .targets import Analysis
+from .analysis import Analysis
 
 # %% ../nbs/05_encoders.ipynb #b3019922
 encoders = Registry('encoder')

@@ -36,7 +36,8 @@ from safetensors.torch import save as safetensors_bytes
 from .corpus import Corpus, build_corpus, corpus_dls
 from .encoders import Encoder, count_parameters, encoders
 from .report import write_report
-from .targets import Analysis, Statistics, fit_statistics
+from .analysis import Analysis
+from .statistics import Statistics, fit_statistics
 from .weighting import Weighting, weightings
 from .workers import Batch, FrameWorker, Workers, make_workers
 

@@ -325,7 +325,8 @@ def target_statistics(wave: np.ndarray, # float32 [B, T]
                       ) -> dict: # name -> float32 [B, 2 F], means then deviations
     "Mean and standard deviation over time of each target, from one shared analysis"
     import torch
-    from mtssl.targets import Analysis, Target
+    from mtssl.analysis import Analysis
+    from mtssl.targets import Target
     with torch.inference_mode():
         analysis = Analysis(torch.as_tensor(wave), sr, hop)
         frames = {name: Target(name)(analysis) for name in names}

@@ -33,7 +33,7 @@ from .pretrain import TellSteps, columns, plot_workers, pretrain, versions, writ
 from .probes import batches, handcrafted, paired_difference, plot_scores, probe_all, scores_table, wide
 from .report import write_report
 from .synth import synthesise
-from .targets import Analysis
+from .analysis import Analysis
 
 # %% ../nbs/11_study.ipynb #34e53d45
 @dataclass

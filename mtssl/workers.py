@@ -16,7 +16,9 @@ import torch.nn.functional as F
 
 from .encoders import Encoder, count_parameters, default_layers, pool
 from .registry import Registry, parse_spec
-from .targets import Analysis, Statistics, Target, targets
+from .analysis import Analysis
+from .statistics import Statistics
+from .targets import Target, targets
 
 # %% ../nbs/06_workers.ipynb #9d2e059c
 class Batch:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['at_once', 'piece', 'Analysis', 'keep', 'hann', 'squared', 'in_parts', 'mel_filters', 'decibels', 'cqt_frequencies',
-           'cqt_lengths', 'hops_for', 'cqt_kernel', 'cqt_kernels', 'unit_peak']
+           'cqt_lengths', 'hops_for', 'cqt_kernel', 'cqt_kernels', 'unit_peak', 'gammatone_filters', 'reflected',
+           'running_median']
 
 # %% ../nbs/03a_analysis.ipynb #b6ff719f
 import math
@@ -54,6 +55,26 @@ def frames_of(self: Analysis, key, hop):
     "The frames at `hop` of what is in memory under `key`, here or further up; `None` where there is nothing"
     if key in self.memory: return self.memory[key][..., ::hop // self.hop]
     return self.parent.frames_of(key, hop) if self.parent else None
+
+# %% ../nbs/03a_analysis.ipynb #9b01177e
+@patch
+def windowed(self: Analysis,
+    n_fft: int = None, # samples in a frame's window; None for the same
+) -> Analysis: # of the same wave at the same hop
+    "The analysis with another window length, kept with this one"
+    if n_fft in (None, self.n_fft): return self
+    return self.once(('windowed', n_fft), lambda: Analysis(self.wave, self.sr, self.hop, n_fft, self.parent and self.parent.windowed(n_fft)))
+
+@patch
+def finer(self: Analysis,
+    rate: float = None, # frames a second wanted; None for this analysis' own
+) -> tuple: # the finer analysis, and how many of its frames are one of this
+    "An analysis of the same wave with at least `rate` frames a second, from the parents if they have it"
+    step = max(1, math.ceil(rate * self.hop / self.sr)) if rate else 1
+    while self.hop % step: step += 1
+    fine = self
+    while fine and fine.hop != self.hop // step: fine = fine.parent
+    return fine or self.once(('finer', step), lambda: Analysis(self.wave, self.sr, self.hop // step, self.n_fft)), step
 
 # %% ../nbs/03a_analysis.ipynb #4f9e46fd
 def keep(f):
@@ -268,3 +289,113 @@ def autocorrelation(self: Analysis, lags, window, step=1):
         part = lambda frames: torch.fft.irfft(squared(torch.fft.rfft(frames * w, n)), n)[..., :lags]
         return unit_peak(in_parts(o.unfold(1, window, step)[:, :-(-self.n_frames // step)], part).mT)
     return self.once(('autocorrelation', lags, window, step), correlate)
+
+# %% ../nbs/03a_analysis.ipynb #dd715140
+@patch
+def tempo_spectrum(self: Analysis, window, step=1):
+    "Magnitude of the local Fourier transform `[B, 1 + window // 2, N / step]` of the onset strength, as `librosa.feature.fourier_tempogram`"
+    def transform():
+        frames = F.pad(self.onset, (window // 2, window - window // 2)).unfold(1, window, step)[:, :-(-self.n_frames // step)]
+        w = hann(window, frames.dtype, frames.device)
+        return in_parts(frames, lambda part: torch.fft.rfft(part * w).abs()).mT
+    return self.once(('tempo_spectrum', window, step), transform)
+
+# %% ../nbs/03a_analysis.ipynb #36509c5c
+@patch
+def frame_sums(self: Analysis, x):
+    "Sum of `x` `[B, T]` over the samples of each frame `[B, N]`, zeros outside"
+    n_fft, block = self.n_fft, math.gcd(self.hop, self.n_fft)
+    padded = F.pad(x, (n_fft // 2, n_fft - n_fft // 2))
+    sums = padded[:, :padded.shape[1] // block * block].unflatten(1, (-1, block)).sum(-1)
+    return sums.unfold(1, n_fft // block, self.hop // block)[:, :self.n_frames].sum(-1)
+
+@patch(as_prop=True)
+def energy(self: Analysis):
+    "Mean square of each frame's samples `[B, N]`"
+    return self.once('energy', lambda: self.frame_sums(self.wave.square()) / self.n_fft, framewise=True)
+
+@patch(as_prop=True)
+def zero_crossings(self: Analysis):
+    "Share of each frame's samples `[B, N]` at which the sign changes, as `librosa.feature.zero_crossing_rate`"
+    def rate():
+        negative = self.wave < -1e-10
+        crossing = F.pad((negative[:, 1:] != negative[:, :-1]).to(self.wave.dtype), (1, 0))
+        first = F.pad(crossing, (self.n_fft // 2, 0))[:, :self.n_frames * self.hop:self.hop]
+        return (self.frame_sums(crossing) - first) / self.n_fft
+    return self.once('zero_crossings', rate, framewise=True)
+
+# %% ../nbs/03a_analysis.ipynb #9b3ceff9
+@keep
+def gammatone_filters(sr, n_fft, n, dtype, device):
+    "Weights `[1 + n_fft // 2, n]` that give each gammatone filter's mean square from a power spectrum"
+    erbs = lambda f: 21.4 * np.log10(1 + .00437 * f)
+    centre = (10**(np.linspace(erbs(50), erbs(sr / 2), n, endpoint=False) / 21.4) - 1) / .00437
+    width = 1.019 * 24.7 * (1 + .00437 * centre)
+    f = np.arange(1 + n_fft // 2)[:, None] * sr / n_fft
+    return torch.tensor(16 / (3 * n_fft**2) * (1 + ((f - centre) / width)**2)**-4, dtype=dtype, device=device)
+
+@patch
+def gammatone_bands(self: Analysis, n=64):
+    "Mean square `[B, n, N]` in `n` gammatone filters, spaced by their bandwidths from 50 Hz up"
+    weights = lambda: gammatone_filters(self.sr, self.n_fft, n, self.wave.dtype, self.wave.device)
+    return self.once(('gammatone', n), lambda: (self.power.mT @ weights()).mT, framewise=True)
+
+# %% ../nbs/03a_analysis.ipynb #29660c3a
+@patch
+def pitch(self: Analysis, low=65.4, high=2093., threshold=.1):
+    "Fundamental frequency in Hz and aperiodicity, `[B, N]` each, by YIN as `librosa.yin`; raises `ValueError` for a range that the window or sample rate cannot hold"
+    if not self.sr / (self.n_fft - 1) < low < high <= self.sr / 2:
+        raise ValueError(f'A pitch range lies between {self.sr / (self.n_fft - 1):.1f} and {self.sr / 2:.0f} Hz; this one is {low} to {high} Hz.')
+    shortest, longest = int(self.sr / high), min(math.ceil(self.sr / low), self.n_fft - 1)
+    n = scipy.fft.next_fast_len(self.n_fft + longest, real=True)
+    lags = torch.arange(1, longest + 1, dtype=self.wave.dtype, device=self.wave.device)
+    def yin(frames):
+        same = torch.fft.irfft(squared(torch.fft.rfft(frames, n)), n)
+        differs = 2 * (same[..., :1] - same[..., 1:longest + 1]) - frames[..., :longest].square().cumsum(-1)
+        mean = (differs.cumsum(-1) / lags)[..., shortest - 1:]
+        d = torch.where(mean > 0, differs[..., shortest - 1:] / torch.where(mean > 0, mean, 1), 1)
+        trough = F.pad((d[..., 1:-1] < d[..., :-2]) & (d[..., 1:-1] <= d[..., 2:]), (1, 1))
+        trough[..., 0] = d[..., 0] < d[..., 1]
+        deep = trough & (d < threshold)
+        at = torch.where(deep.any(-1), deep.to(torch.uint8).argmax(-1), d.argmin(-1))[..., None]
+        inner = at.clamp(1, d.shape[-1] - 2)
+        left, here, right = (d.gather(-1, inner + k) for k in (-1, 0, 1))
+        bend, tilt = left + right - 2 * here, (right - left) / 2
+        shift = torch.where((inner == at) & (tilt.abs() < bend.abs()), -tilt / torch.where(bend == 0, 1, bend), 0)
+        return torch.cat([self.sr / (shortest + at + shift), d.gather(-1, at)], -1)
+    return self.once(('pitch', low, high, threshold), lambda: in_parts(self.windows(), yin).mT, framewise=True).unbind(1)
+
+# %% ../nbs/03a_analysis.ipynb #be77ca7f
+def reflected(n, side, device):
+    "Indices into `n` frames that reflect them at both ends, `side` more on each, however short they are"
+    index = torch.arange(-side, n + side, device=device) % (2 * n)
+    return index.minimum(2 * n - 1 - index)
+
+def running_median(x: torch.Tensor, # `[..., N, F]`
+                   size: int = 31 # odd number of rows
+                  ) -> torch.Tensor: # `[..., N, F]`
+    "Median of each row with its neighbours, as `scipy.ndimage.median_filter`"
+    return x.index_select(-2, reflected(x.shape[-2], size // 2, x.device)).unfold(-2, size, 1).median(-1).values
+
+@patch
+def hpss(self: Analysis):
+    "Harmonic and percussive power spectra `[2, B, 1 + n_fft // 2, N]`, as `librosa.decompose.hpss` of the magnitude spectrum"
+    def separate():
+        parts = []
+        for power in self.power.mT.split(1):
+            steady, sudden = running_median(power), running_median(power.mT).mT
+            least = torch.finfo(power.dtype).tiny
+            mask = (steady + least) / (steady + sudden + 2 * least)
+            parts.append(torch.stack([power * mask.square(), power * (1 - mask).square()]))
+        return torch.cat(parts, 1).mT
+    return self.once('hpss', separate)
+
+@patch(as_prop=True)
+def harmonic(self: Analysis):
+    "Power spectrum `[B, 1 + n_fft // 2, N]` of what stays: tones"
+    return self.hpss()[0]
+
+@patch(as_prop=True)
+def percussive(self: Analysis):
+    "Power spectrum `[B, 1 + n_fft // 2, N]` of what comes and goes: drums and onsets"
+    return self.hpss()[1]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Statistics', 'merge_moments', 'fit_statistics']
 
-# %% ../nbs/04a_statistics.ipynb #62e16e4e
+# %% ../nbs/04a_statistics.ipynb #85a66dc0
 import json
 from pathlib import Path
 import torch
@@ -15,7 +15,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 from . import __version__
 from .analysis import Analysis
-from .targets import Target
+from .targets import Target, targets, version_of
 
 # %% ../nbs/04a_statistics.ipynb #e7a55688
 class Statistics(nn.Module):
@@ -63,13 +63,14 @@ def forward(self: Statistics,
     "Normalise targets by name"
     return {name: self.normalise(name, x) for name, x in values.items()}
 
-# %% ../nbs/04a_statistics.ipynb #b74173c7
+# %% ../nbs/04a_statistics.ipynb #5110504a
 def merge_moments(total, x):
     "Add the columns of `x` `[F, n]` to a list of count, means and sums of squared deviations"
     (count, mean, spread), n, m = total, x.shape[1], x.mean(1)
     total[:] = [count + n, mean + (m - mean) * n / (count + n),
                 spread + (x - m[:, None]).square().sum(1) + (m - mean)**2 * count * n / (count + n)]
 
+# %% ../nbs/04a_statistics.ipynb #74f266a7
 def fit_statistics(waves, # iterable of waves `[B, T]`, or of batches whose first item is one
                    names, # of targets: specifications or `Target`s
                    sr: int, # sample rate, Hz
@@ -87,10 +88,11 @@ def fit_statistics(waves, # iterable of waves `[B, T]`, or of batches whose firs
     if not total: raise ValueError('Statistics need at least one batch of waves and one target.')
     std = {name: (spread / n).sqrt() for name, (n, _, spread) in total.items()}
     std = {name: s.clamp(min=max(1e-8, floor * float(s.square().mean().sqrt()))).float() for name, s in std.items()}
-    facts = dict(version=__version__, sr=sr, hop=hop, n_fft=n_fft, parameters={t.name: t.parameters for t in wanted}, frames={k: n for k, (n, _, _) in total.items()})
+    facts = dict(version=__version__, sr=sr, hop=hop, n_fft=n_fft, parameters={t.name: t.parameters for t in wanted},
+                 target_versions={k: v for t in wanted for k, v in t.versions().items()}, frames={k: n for k, (n, _, _) in total.items()})
     return Statistics({name: mean.float() for name, (_, mean, _) in total.items()}, std, facts)
 
-# %% ../nbs/04a_statistics.ipynb #9061868a
+# %% ../nbs/04a_statistics.ipynb #b410fbdb
 @patch
 def save(self: Statistics,
     path, # of a `.safetensors` file
@@ -103,10 +105,13 @@ def save(self: Statistics,
 def load(cls: Statistics,
     path, # of a file that `save` wrote
 ) -> Statistics:
-    "Read what `save` wrote; raises `ValueError` for another safetensors file"
+    "Read what `save` wrote; raises `ValueError` for another safetensors file, or one of other versions of targets"
     with safe_open(path, 'pt') as file:
         facts = json.loads((file.metadata() or {}).get('statistics', '{}'))
         if 'names' not in facts: raise ValueError(f'{path} holds no statistics of targets.')
         names = facts.pop('names')
         mean, std = ({name: file.get_tensor(f'{kind}/{name}') for name in names} for kind in ('mean', 'std'))
+    for name, version in facts.get('target_versions', {}).items():
+        if name in targets and version != version_of(name):
+            raise ValueError(f'{path} has statistics of version {version} of the target {name!r}, and version {version_of(name)} is installed; measure them again.')
     return cls(mean, std, facts)

@@ -7,20 +7,20 @@ __all__ = ['workers', 'loss_functions', 'rhythm', 'harmony', 'timbre', 'worker_s
            'FrameWorker', 'Scale', 'ClipWorker', 'decoder_strides', 'WaveformWorker', 'make_worker', 'split_names',
            'worker_names', 'Workers', 'make_workers']
 
-# %% ../nbs/06_workers.ipynb #e24f1e7a
+# %% ../nbs/06_workers.ipynb #9e6acca4
 import math
 from functools import cached_property
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from .analysis import Analysis
 from .encoders import Encoder, count_parameters, default_layers, pool
 from .registry import Registry, parse_spec
-from .analysis import Analysis
 from .statistics import Statistics
 from .targets import Target, targets
 
-# %% ../nbs/06_workers.ipynb #9d2e059c
+# %% ../nbs/06_workers.ipynb #6486eb87
 class Batch:
     "What workers may look at: waves, analysis, layers, embedding and normalised targets, each computed once"
     def __init__(self,
@@ -49,6 +49,13 @@ class Batch:
             with torch.no_grad():
                 self._targets[target.name] = self.statistics.normalise(target.name, target(self.analysis))
         return self._targets[target.name]
+
+    def at(self, layers: list # other tensors for the encoder's layers
+          ) -> 'Batch': # of the same waves and targets
+        "The same batch with other layers, for those who cut gradients there"
+        other = Batch(self.wave, self.analysis, layers, self.statistics)
+        other._targets = self._targets
+        return other
 
 # %% ../nbs/06_workers.ipynb #28ac552e
 workers = Registry('worker')

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['targets', 'Target', 'version_of', 'waveform', 'lps', 'logmel', 'gammatone', 'harmonic', 'percussive', 'cosines',
-           'slope', 'mfcc', 'contrast_bands', 'in_order', 'spectral_contrast', 'shape_of', 'spectral_shape', 'cqt',
-           'chroma_filters', 'chroma_stft', 'pitch_classes', 'chroma_cqt', 'unit_norm', 'chroma_cens', 'circles',
-           'tonnetz', 'onset', 'local_pulse', 'tempogram', 'fourier_tempogram', 'tempo_folding', 'cyclic_tempogram',
-           'rms', 'a_weights', 'loudness', 'through', 'prosody', 'clip']
+           'slope_taps', 'slope', 'mfcc', 'contrast_bands', 'in_order', 'spectral_contrast', 'shape_of',
+           'spectral_shape', 'cqt', 'chroma_filters', 'chroma_stft', 'pitch_classes', 'chroma_cqt', 'unit_norm',
+           'chroma_cens', 'circles', 'tonnetz', 'onset', 'local_pulse', 'tempogram', 'fourier_tempogram',
+           'tempo_folding', 'cyclic_tempogram', 'rms', 'a_weights', 'loudness', 'through', 'prosody', 'clip']
 
-# %% ../nbs/04_targets.ipynb #47291dc2
+# %% ../nbs/04_targets.ipynb #1af8d39c
 import inspect
 import math
 import numpy as np
@@ -18,7 +18,7 @@ import scipy.signal
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from .analysis import Analysis, decibels, in_parts, keep, unit_peak
+from .analysis import Analysis, decibels, in_parts, keep, root, unit_peak
 from .registry import Registry, parse_spec
 
 # %% ../nbs/04_targets.ipynb #55626f1b
@@ -68,103 +68,115 @@ def versions(self: Target
     name, inner = parse_spec(self.name)[0], self.parameters.get('target')
     return ({name: version_of(name)} if name in targets else {}) | (Target(inner).versions() if inner else {})
 
-# %% ../nbs/04_targets.ipynb #ae477dd0
+# %% ../nbs/04_targets.ipynb #b5248cbf
 @targets.register('waveform', unit='amplitude', cost=0)
 def waveform(
     analysis, # shared spectra of the waves
 ): # `[B, hop, N]`
-    "The frame's own samples, hop of them: what a decoder must give back"
+    "The frame's own samples: the sound itself"
     n, hop = analysis.n_frames, analysis.hop
     return analysis.wave[:, :n * hop].unflatten(1, (n, hop)).mT
 
-# %% ../nbs/04_targets.ipynb #291db79d
+# %% ../nbs/04_targets.ipynb #a6fe03c5
 @targets.register('lps', unit='dB', cost=14)
 def lps(
     analysis, # shared spectra of the waves
-    bins=128, # bands of equal width; None for every bin
+    bins=128, # bands of equal width, whose power is averaged; None for every bin
     n_fft=None, # samples in a window; None for the analysis' own
 ): # `[B, bins, N]`
-    "Log power spectrum in `bins` bands of equal width (None: every bin): the sound without its phases"
+    "Log power spectrum: the sound without its phases"
     power = analysis.windowed(n_fft).power
     if bins: power = F.adaptive_avg_pool1d(power.mT.flatten(0, 1)[:, None], bins).view(len(power), -1, bins).mT
     return decibels(power)
 
-# %% ../nbs/04_targets.ipynb #8f96d658
-@targets.register('logmel', unit='dB', cost=15)
+# %% ../nbs/04_targets.ipynb #dd7dd107
+@targets.register('logmel', unit='dB', cost=14)
 def logmel(
     analysis, # shared spectra of the waves
     n=128, # mel bands
     n_fft=None, # samples in a window; None for the analysis' own
 ): # `[B, n, N]`
-    "Log power in `n` mel bands: the sound as the ear divides it"
+    "Log power in mel bands: the sound as the ear divides it"
     spectra = analysis.windowed(n_fft)
     return spectra.logmel if n == 128 else decibels(spectra.mel_bands(n))
 
-# %% ../nbs/04_targets.ipynb #c0cb0399
+# %% ../nbs/04_targets.ipynb #7a8b58d2
 @targets.register('gammatone', unit='dB', cost=15)
 def gammatone(
     analysis, # shared spectra of the waves
     n=64, # filters
     n_fft=None, # samples in a window; None for the analysis' own
 ): # `[B, n, N]`
-    "Log power behind `n` gammatone filters: the sound as the inner ear filters it"
+    "Log power behind gammatone filters: the sound as the inner ear filters it"
     return decibels(analysis.windowed(n_fft).gammatone_bands(n))
 
-# %% ../nbs/04_targets.ipynb #cbdb9b36
-from .analysis import mel_filters
-
-# %% ../nbs/04_targets.ipynb #3abdca0d
-@patch
-def mel_of(self: Analysis, power, n_mels=128):
-    "tmp"
-    filters = mel_filters(self.sr, self.n_fft, n_mels, self.wave.dtype, self.wave.device)
-    return torch.cat([power.mT[..., bins] @ weights for bins, weights in filters], -1).mT
-
-# %% ../nbs/04_targets.ipynb #3ab9ec89
-@targets.register('harmonic', unit='dB', cost=100)
+# %% ../nbs/04_targets.ipynb #9e88ee24
+@targets.register('harmonic', unit='dB', cost=96)
 def harmonic(
     analysis, # shared spectra of the waves
     n=128, # mel bands
 ): # `[B, n, N]`
     "Log-mel spectrum of what lasts: notes without drums"
-    return decibels(analysis.mel_of(analysis.harmonic, n))
+    return decibels(analysis.separated_mel(n)[0])
 
-@targets.register('percussive', unit='dB', cost=100)
+@targets.register('percussive', unit='dB', cost=109)
 def percussive(
     analysis, # shared spectra of the waves
     n=128, # mel bands
 ): # `[B, n, N]`
     "Log-mel spectrum of what strikes: drums without notes"
-    return decibels(analysis.mel_of(analysis.percussive, n))
+    return decibels(analysis.separated_mel(n)[1])
 
-# %% ../nbs/04_targets.ipynb #e70596eb
+# %% ../nbs/04_targets.ipynb #238c91a2
 @keep
-def cosines(n, size, dtype, device):
-    "The first `n` basis vectors of the orthonormal DCT-II of `size` points, `[size, n]`"
+def cosines(
+    n, # coefficients
+    size, # points
+    dtype, # of the wave
+    device, # of the wave
+): # `[size, n]`
+    "The first `n` basis vectors of the orthonormal DCT-II"
     return torch.tensor(scipy.fft.dct(np.eye(size), norm='ortho', axis=0)[:n].T, dtype=dtype, device=device)
 
-def slope(x, order):
+@keep
+def slope_taps(
+    width, # frames
+    order, # of the derivative, and of the polynomial
+    dtype, # of the wave
+    device, # of the wave
+): # `[width]`
+    "Weights of `width` frames for the derivative of the polynomial through them (Savitzky-Golay)"
+    return torch.tensor(scipy.signal.savgol_coeffs(width, order, deriv=order, use='dot'), dtype=dtype, device=device)
+
+def slope(
+    x, # `[B, F, N]`
+    order, # of the derivative: 1 or 2
+): # `[B, F, N]`
     "Derivative of `order` from a polynomial through 9 frames (fewer in a shorter clip), held at the ends, as `librosa.feature.delta`"
     width = min(9, x.shape[-1] - 1 + x.shape[-1] % 2)
     if width <= order: return torch.zeros_like(x)
-    taps = torch.tensor(scipy.signal.savgol_coeffs(width, order, deriv=order, use='dot'), dtype=x.dtype, device=x.device)
-    return F.pad(x.unfold(-1, width, 1) @ taps, (width // 2, width // 2), mode='replicate')
+    return F.pad(x.unfold(-1, width, 1) @ slope_taps(width, order, x.dtype, x.device), (width // 2, width // 2), mode='replicate')
 
-# %% ../nbs/04_targets.ipynb #48a65564
-@targets.register('mfcc', unit='dB', cost=15)
+# %% ../nbs/04_targets.ipynb #c783b8c4
+@targets.register('mfcc', unit='dB', cost=16)
 def mfcc(
     analysis, # shared spectra of the waves
     n=20, # coefficients
     deltas=False, # append first and second derivatives?
     n_fft=None, # samples in a window; None for the analysis' own
 ): # `[B, n or 3 n, N]`
-    "Mel-frequency cepstral coefficients: the envelope of the spectrum, so timbre without pitch"
+    "Mel cepstrum: the envelope of the spectrum, timbre without pitch"
     x = (analysis.windowed(n_fft).logmel.mT @ cosines(n, 128, analysis.wave.dtype, analysis.wave.device)).mT
     return torch.cat([x, slope(x, 1), slope(x, 2)], 1) if deltas else x
 
-# %% ../nbs/04_targets.ipynb #4e27ee2f
-def contrast_bands(sr, n_fft, lowest=200., n=6):
-    "First bin, last bin and how many extremes to average, for each band of `librosa.feature.spectral_contrast`"
+# %% ../nbs/04_targets.ipynb #36029947
+def contrast_bands(
+    sr, # sample rate, Hz
+    n_fft, # samples in a window
+    lowest=200., # upper edge of the first band, Hz
+    n=6, # octaves above it
+): # a list of triples
+    "First bin, bin after the last and how many extremes to average, for each band of `librosa.feature.spectral_contrast`"
     if sr / 2 <= lowest * 2**(n - 1): raise ValueError(f'Spectral contrast needs a sample rate above {lowest * 2**n:.0f} Hz; this one is {sr} Hz.')
     frequency, edges, bands = np.arange(1 + n_fft // 2) * sr / n_fft, [0, *(lowest * 2.**np.arange(n + 1))], []
     for k, (low, high) in enumerate(zip(edges, edges[1:])):
@@ -173,101 +185,116 @@ def contrast_bands(sr, n_fft, lowest=200., n=6):
         bands.append((int(first), int(last) + (k == n), max(1, round(.02 * (last - first + 1)))))
     return bands
 
-def in_order(x):
+def in_order(
+    x, # `[..., n]`
+): # `[..., n]`
     "`x` sorted along its last axis"
     if x.device.type == 'cpu' and not x.requires_grad: return torch.from_numpy(np.sort(x.numpy(), axis=-1))
     return x.sort(-1).values
 
-# %% ../nbs/04_targets.ipynb #08b55a80
-@targets.register('spectral_contrast', unit='dB', cost=19)
+# %% ../nbs/04_targets.ipynb #7458dc7c
+@targets.register('spectral_contrast', unit='dB', cost=21)
 def spectral_contrast(
     analysis, # shared spectra of the waves
     n_fft=None, # samples in a window; None for the analysis' own
 ): # `[B, 7, N]`
-    "Peaks over valleys of the spectrum in 7 octave bands: how tonal or how noisy each is"
-    spectra, least = analysis.windowed(n_fft), torch.finfo(analysis.wave.dtype).tiny
+    "Peaks over valleys in 7 octave bands: how tonal or how noisy"
+    spectra = analysis.windowed(n_fft)
     bands = contrast_bands(spectra.sr, spectra.n_fft)
     def extremes(power):
         ordered = [(in_order(power[..., first:last]), n) for first, last, n in bands]
         ends = [(x[..., :n], x[..., -n:]) if n > 1 else (x[..., :1], x[..., -1:]) for x, n in ordered]
-        return torch.stack([torch.stack([end.clamp(min=least).sqrt().mean(-1) for end in both], -1) for both in ends], -2)
+        return torch.stack([torch.stack([root(end).mean(-1) for end in both], -1) for both in ends], -2)
     valley, peak = in_parts(spectra.power.mT, extremes).permute(3, 0, 2, 1)
     return decibels(peak) - decibels(valley)
 
-# %% ../nbs/04_targets.ipynb #208cd33c
-def shape_of(power):
-    "Centroid, bandwidth, roll-off (85 %) and flatness of power spectra `[B, n, bins]`, as shares of the whole range: `[B, n, 4]`"
+# %% ../nbs/04_targets.ipynb #7435deaa
+def shape_of(
+    power, # spectra `[B, n, bins]`
+): # `[B, n, 4]`
+    "Centroid, bandwidth, roll-off (85 %) and flatness of power spectra, each between 0 and 1"
     half = power.shape[-1] - 1
     f = torch.arange(half + 1, dtype=power.dtype, device=power.device) / half
-    magnitude = power.clamp(min=torch.finfo(power.dtype).tiny).sqrt()
+    magnitude = root(power)
     total = magnitude.sum(-1)
     heard = total > 1e-14
-    share = magnitude / torch.where(heard, total, 1)[..., None]
-    centroid = share @ f
-    spread = (share * (f - centroid[..., None]).square()).sum(-1).clamp(min=1e-12).sqrt()
-    rolled = torch.searchsorted(share.detach().cumsum(-1), .85 * heard.to(f.dtype)[..., None])[..., 0].to(f.dtype) / half
-    level = power.clamp(min=1e-10)
-    return torch.stack([centroid, spread, rolled, level.log().mean(-1).exp() / level.mean(-1)], -1)
+    total = torch.where(heard, total, 1)
+    centroid = magnitude @ f / total
+    spread = (magnitude @ f.square() / total - centroid.square()).clamp(min=1e-12).sqrt()
+    rolled = torch.searchsorted(magnitude.detach().cumsum(-1), (.85 * heard * total.detach())[..., None])[..., 0].to(f.dtype) / half
+    level, n = power.clamp(min=1e-10), (half + 1) // 2
+    log = (level[..., :n] * level[..., n:2 * n]).log().sum(-1) + level[..., 2 * n:].log().sum(-1)
+    return torch.stack([centroid, spread, rolled, (log / (half + 1)).exp() / level.mean(-1)], -1)
 
-@targets.register('spectral_shape', unit='share', cost=25)
+@targets.register('spectral_shape', unit='share', cost=22)
 def spectral_shape(
     analysis, # shared spectra of the waves
     n_fft=None, # samples in a window; None for the analysis' own
 ): # `[B, 4, N]`
-    "Centroid, bandwidth and roll-off in halves of the sample rate, and flatness: how bright and how noisy"
+    "Centroid, bandwidth, roll-off, flatness: how bright and how noisy"
     return in_parts(analysis.windowed(n_fft).power.mT, shape_of).mT
 
-# %% ../nbs/04_targets.ipynb #8bcaa430
-@targets.register('cqt', unit='dB', cost=10)
+# %% ../nbs/04_targets.ipynb #28a97448
+@targets.register('cqt', unit='dB', cost=11)
 def cqt(
     analysis, # shared spectra of the waves
     n=84, # bins
     per_octave=12, # bins an octave
 ): # `[B, n, N]`
-    "Log magnitude of the constant-Q transform from C1 up: which notes sound"
+    "Log magnitude of the constant-Q transform: which notes sound"
     return analysis.logcqt if (n, per_octave) == (84, 12) else decibels(analysis.cqt_bands(n, per_octave).square())
 
-# %% ../nbs/04_targets.ipynb #bf0c2a8d
+# %% ../nbs/04_targets.ipynb #a4a97691
 @keep
-def chroma_filters(sr, n_fft, dtype, device):
-    "Weights `[1 + n_fft // 2, 12]` of `librosa.filters.chroma`"
+def chroma_filters(
+    sr, # sample rate, Hz
+    n_fft, # samples in a window
+    dtype, # of the wave
+    device, # of the wave
+): # `[1 + n_fft // 2, 12]`
+    "Weights of `librosa.filters.chroma`"
     from librosa.filters import chroma
     return torch.tensor(chroma(sr=sr, n_fft=n_fft, dtype=np.float64).T, dtype=dtype, device=device)
 
-@targets.register('chroma_stft', unit='share of the strongest', cost=15)
+@targets.register('chroma_stft', unit='share', cost=14)
 def chroma_stft(
     analysis, # shared spectra of the waves
     n_fft=None, # samples in a window; None for the analysis' own
 ): # `[B, 12, N]`
-    "Energy of the 12 pitch classes in the power spectrum: harmony, coarsely"
+    "12 pitch classes of the power spectrum: harmony, coarsely"
     spectra = analysis.windowed(n_fft)
     weights = chroma_filters(spectra.sr, spectra.n_fft, analysis.wave.dtype, analysis.wave.device)
     return unit_peak((spectra.power.mT @ weights).mT)
 
-# %% ../nbs/04_targets.ipynb #a91ab439
-def pitch_classes(analysis):
-    "Magnitude of the 12 pitch classes, `[B, 12, N]`, summed over the constant-Q transform of 36 bins an octave"
+# %% ../nbs/04_targets.ipynb #cfa2fa19
+def pitch_classes(
+    analysis, # shared spectra of the waves
+): # `[B, 12, N]`
+    "Magnitude of the 12 pitch classes, summed over the constant-Q transform of 36 bins an octave"
     return analysis.once('pitch classes', lambda: analysis.cqt_bands(252, 36).roll(1, 1).unflatten(1, (7, 12, 3)).sum((1, 3)), framewise=True)
 
-@targets.register('chroma_cqt', unit='share of the strongest', cost=17)
+@targets.register('chroma_cqt', unit='share', cost=19)
 def chroma_cqt(
     analysis, # shared spectra of the waves
 ): # `[B, 12, N]`
-    "Strength of the 12 pitch classes in a constant-Q transform of 36 bins an octave: chords and key"
+    "12 pitch classes of the constant-Q transform: chords and key"
     return unit_peak(pitch_classes(analysis))
 
-# %% ../nbs/04_targets.ipynb #f6632854
-def unit_norm(x, p):
-    "Divide each frame of `x` `[B, F, N]` by its `p`-norm, and leave frames of zeros alone, as `librosa.util.normalize`"
+# %% ../nbs/04_targets.ipynb #3b2652ec
+def unit_norm(
+    x, # `[B, F, N]`
+    p, # 1 for shares, 2 for length
+): # `[B, F, N]`
+    "Divide each frame by its `p`-norm, and leave frames of zeros alone, as `librosa.util.normalize`"
     norm = x.norm(p, 1, keepdim=True)
     return x / torch.where(norm < torch.finfo(x.dtype).tiny, 1, norm)
 
-@targets.register('chroma_cens', unit='share of the norm', cost=18)
+@targets.register('chroma_cens', unit='share', cost=20)
 def chroma_cens(
     analysis, # shared spectra of the waves
     seconds=.96, # length of the smoothing window
 ): # `[B, 12, N]`
-    "Chroma as shares, coarsely rounded and smoothed over `seconds`: harmony without loudness or timbre (no gradient)"
+    "Chroma, rounded and smoothed: harmony without loudness or timbre"
     share = unit_norm(pitch_classes(analysis).detach(), 1)
     passed = sum((share > step).to(share.dtype) for step in (.4, .2, .1, .05)) / 4
     half = int(seconds * analysis.sr / analysis.hop / 2)
@@ -275,68 +302,84 @@ def chroma_cens(
     smooth = F.conv1d(passed.flatten(0, 1)[:, None], (window / window.sum())[None, None], padding=half)
     return unit_norm(smooth.view_as(passed), 2)
 
-# %% ../nbs/04_targets.ipynb #186de721
+# %% ../nbs/04_targets.ipynb #e62b38f2
 @keep
-def circles(dtype, device):
-    "Sine and cosine of the 12 pitch classes on the circles of fifths, minor thirds and major thirds, `[6, 12]`"
+def circles(
+    dtype, # of the wave
+    device, # of the wave
+): # `[6, 12]`
+    "Sine and cosine of the 12 pitch classes on the circles of fifths, minor thirds and major thirds"
     angle = np.outer([7 / 6, 3 / 2, 2 / 3], np.arange(12)) * np.pi
     return torch.tensor((np.stack([np.sin(angle), np.cos(angle)], 1) * np.array([1, 1, .5])[:, None, None]).reshape(6, 12), dtype=dtype, device=device)
 
-@targets.register('tonnetz', unit='radius', cost=17)
+@targets.register('tonnetz', unit='radius', cost=18)
 def tonnetz(
     analysis, # shared spectra of the waves
 ): # `[B, 6, N]`
-    "Centre of the chroma on the circles of fifths, minor and major thirds: where in tonal space"
+    "Chroma on circles of fifths and thirds: where in tonal space"
     return circles(analysis.wave.dtype, analysis.wave.device) @ unit_norm(pitch_classes(analysis), 1)
 
-# %% ../nbs/04_targets.ipynb #95c42904
-@targets.register('onset', unit='dB', cost=16)
+# %% ../nbs/04_targets.ipynb #9a2131fc
+@targets.register('onset', unit='dB', cost=14)
 def onset(
     analysis, # shared spectra of the waves
 ): # `[B, 1, N]`
-    "Onset strength: how much the mel spectrum rises, so where notes and drums begin"
+    "Rise of the mel spectrum: where notes and drums begin"
     return analysis.onset[:, None]
 
-# %% ../nbs/04_targets.ipynb #1d666d4c
-def local_pulse(analysis, seconds, rate, lags):
-    "Autocorrelation over `seconds` at no less than `rate` frames a second, `[B, min(lags(frame rate), window), N]`, and the frame rate"
+# %% ../nbs/04_targets.ipynb #9be772e1
+def local_pulse(
+    analysis, # shared spectra of the waves
+    seconds, # length of the window
+    rate, # at least so many frames of onset strength a second; None for the analysis' own
+    lags, # function from the frame rate to the lags wanted, at most the window
+): # `[B, lags, N]` and the frame rate
+    "Autocorrelation of the onset strength over `seconds`, and its frames a second"
     fine, step = analysis.finer(rate)
     rate = fine.sr / fine.hop
     window = max(2, round(seconds * rate))
     return fine.autocorrelation(min(lags(rate), window), window, step)[..., :analysis.n_frames], rate
 
-@targets.register('tempogram', unit='correlation', cost=21)
+@targets.register('tempogram', unit='correlation', cost=22)
 def tempogram(
     analysis, # shared spectra of the waves
     lags=160, # frames of lag, at most the window
     seconds=8.916, # length of the window
     rate=None, # at least so many frames of onset strength a second; None for the analysis' own
 ): # `[B, lags, N]`
-    "Local autocorrelation of the onset strength over `seconds`, the first `lags` frames of lag: pulse and metre"
+    "Local autocorrelation of the onsets: pulse and metre, by lag"
     return local_pulse(analysis, seconds, rate, lambda rate: lags)[0]
 
-# %% ../nbs/04_targets.ipynb #202fb059
-@targets.register('fourier_tempogram', unit='dB', cost=25)
+# %% ../nbs/04_targets.ipynb #b2df4bd6
+@targets.register('fourier_tempogram', unit='dB', cost=18)
 def fourier_tempogram(
     analysis, # shared spectra of the waves
     bins=96, # frequencies, `60 / seconds` BPM apart, at most half the window and one
     seconds=8.916, # length of the window
     rate=None, # at least so many frames of onset strength a second; None for the analysis' own
 ): # `[B, bins, N]`
-    "Local Fourier transform of the onset strength over `seconds`, magnitude of the first `bins` frequencies: pulse by tempo"
+    "Local Fourier transform of the onsets: pulse and metre, by tempo"
     fine, step = analysis.finer(rate)
     window = max(2, round(seconds * fine.sr / fine.hop))
     return fine.tempo_spectrum(window, step)[:, :bins, :analysis.n_frames]
 
-# %% ../nbs/04_targets.ipynb #d9858430
+# %% ../nbs/04_targets.ipynb #0981334a
 @keep
-def tempo_folding(lags, rate, bins, slowest, octaves, dtype, device):
-    "Weights `[lags, bins]` that read each tempo's lag between its two neighbours, averaged over octaves; `rate` in frames a second"
+def tempo_folding(
+    lags, # of the tempogram, frames
+    rate, # frames a second
+    bins, # tempi in an octave
+    slowest, # tempo of the first, BPM
+    octaves, # octaves averaged
+    dtype, # of the wave
+    device, # of the wave
+): # `[lags, bins]`
+    "Weights that read each tempo's lag between its two neighbours, averaged over octaves"
     lag = 60 * rate / (slowest * 2.**(np.arange(bins * octaves) / bins))
     weights = (1 - np.abs(np.arange(lags)[:, None] - lag)).clip(0).reshape(lags, octaves, bins)
     return torch.tensor(weights.mean(1), dtype=dtype, device=device)
 
-@targets.register('cyclic_tempogram', unit='correlation', cost=21)
+@targets.register('cyclic_tempogram', unit='correlation', cost=22)
 def cyclic_tempogram(
     analysis, # shared spectra of the waves
     bins=60, # tempi in an octave
@@ -345,34 +388,43 @@ def cyclic_tempogram(
     seconds=8.916, # length of the window
     rate=None, # at least so many frames of onset strength a second; None for the analysis' own
 ): # `[B, bins, N]`
-    "Tempogram folded onto one octave of tempo in `bins` steps from `slowest` BPM: pulse, whichever level is the beat (Grosche et al. 2010)"
+    "Tempogram folded onto one octave: pulse, whichever level is the beat"
     pulse, rate = local_pulse(analysis, seconds, rate, lambda rate: max(160, math.ceil(60 * rate / slowest) + 1))
     return (pulse.mT @ tempo_folding(pulse.shape[1], rate, bins, slowest, octaves, pulse.dtype, pulse.device)).mT
 
-# %% ../nbs/04_targets.ipynb #2a0c40f0
+# %% ../nbs/04_targets.ipynb #5eabf5c7
 @targets.register('rms', unit='amplitude', cost=1)
 def rms(
     analysis, # shared spectra of the waves
 ): # `[B, 1, N]`
-    "Root of the mean square of each frame's samples: level"
+    "Root of the mean square: level"
     return analysis.energy[:, None].clamp(min=1e-20).sqrt()
 
 @keep
-def a_weights(sr, n_fft, dtype, device):
-    "The A curve as factors of power, `[1 + n_fft // 2]`"
+def a_weights(
+    sr, # sample rate, Hz
+    n_fft, # samples in a window
+    dtype, # of the wave
+    device, # of the wave
+): # `[1 + n_fft // 2]`
+    "The A curve as factors of power"
     from librosa import A_weighting
-    return torch.tensor(10**(A_weighting(np.arange(1 + n_fft // 2) * sr / n_fft) / 10), dtype=dtype, device=device)
+    with np.errstate(divide='ignore'): level = A_weighting(np.arange(1 + n_fft // 2) * sr / n_fft)
+    return torch.tensor(10**(level / 10), dtype=dtype, device=device)
 
-@targets.register('loudness', unit='dB', cost=15)
+@targets.register('loudness', unit='dB', cost=12)
 def loudness(
     analysis, # shared spectra of the waves
 ): # `[B, 1, N]`
-    "A-weighted power of each frame: level as the ear weighs it"
+    "A-weighted power: level as the ear weighs it"
     return decibels((analysis.power.mT @ a_weights(analysis.sr, analysis.n_fft, analysis.wave.dtype, analysis.wave.device))[:, None])
 
-# %% ../nbs/04_targets.ipynb #bd57ee4d
-def through(x, sure):
-    "`x` `[B, N]` where `sure`, straight lines between, held at both ends; zeros where nothing is sure"
+# %% ../nbs/04_targets.ipynb #a2497b0a
+def through(
+    x, # `[B, N]`
+    sure, # which of it to believe, bool `[B, N]`
+): # `[B, N]`
+    "`x` where `sure`, straight lines between, held at both ends; zeros where nothing is sure"
     n, at = x.shape[1], torch.arange(x.shape[1], device=x.device).expand(x.shape)
     before = torch.where(sure, at, -1).cummax(1).values
     after = torch.where(sure, at, n).flip(1).cummin(1).values.flip(1)
@@ -380,24 +432,24 @@ def through(x, sure):
     share = (at - before) / (after - before).clamp(min=1)
     return torch.where(sure.any(1, keepdim=True), torch.lerp(x.gather(1, before), x.gather(1, after), share.to(x.dtype)), 0)
 
-@targets.register('prosody', unit='octaves, share, bel, share', cost=60)
+@targets.register('prosody', unit='mixed', cost=30)
 def prosody(
     analysis, # shared spectra of the waves
     low=65.4, # least F0, Hz
     high=2093., # greatest F0, Hz
 ): # `[B, 4, N]`
-    "Pitch by YIN in octaves from A4, voicing, level in bel and zero-crossing rate: melody and its clarity"
+    "Pitch, voicing, level, zero crossings: melody and its clarity"
     f0, aperiodicity = analysis.pitch(low, high)
     voicing = (1 - aperiodicity).clamp(0, 1)
     level = analysis.energy.clamp(min=1e-10).log10()
     return torch.stack([through((f0 / 440).log2(), voicing >= .5), voicing, level, analysis.zero_crossings], 1)
 
-# %% ../nbs/04_targets.ipynb #c5722db9
-@targets.register('clip', unit='that of its target')
+# %% ../nbs/04_targets.ipynb #74cb9227
+@targets.register('clip', unit='as target')
 def clip(
     analysis, # shared spectra of the waves
     target, # whose statistics: a specification or a `Target`
 ): # `[B, 2F, 1]`
-    "Mean and standard deviation over time of another target, `[B, 2F, 1]`: what a clip-level worker predicts"
+    "Mean and deviation over time of another target: facts of a clip"
     x = Target(target)(analysis)
     return torch.cat([x.mean(-1), x.var(-1, correction=0).clamp(min=1e-12).sqrt()], 1)[..., None]

@@ -77,8 +77,8 @@ def waveform(
     n, hop = analysis.n_frames, analysis.hop
     return analysis.wave[:, :n * hop].unflatten(1, (n, hop)).mT
 
-# %% ../nbs/04_targets.ipynb #a6fe03c5
-@targets.register('lps', unit='dB', cost=14)
+# %% ../nbs/04_targets.ipynb #4754a158
+@targets.register('lps', unit='dB', cost=13)
 def lps(
     analysis, # shared spectra of the waves
     bins=128, # bands of equal width, whose power is averaged; None for every bin
@@ -89,8 +89,8 @@ def lps(
     if bins: power = F.adaptive_avg_pool1d(power.mT.flatten(0, 1)[:, None], bins).view(len(power), -1, bins).mT
     return decibels(power)
 
-# %% ../nbs/04_targets.ipynb #dd7dd107
-@targets.register('logmel', unit='dB', cost=14)
+# %% ../nbs/04_targets.ipynb #0c8d3ad4
+@targets.register('logmel', unit='dB', cost=13)
 def logmel(
     analysis, # shared spectra of the waves
     n=128, # mel bands
@@ -100,8 +100,8 @@ def logmel(
     spectra = analysis.windowed(n_fft)
     return spectra.logmel if n == 128 else decibels(spectra.mel_bands(n))
 
-# %% ../nbs/04_targets.ipynb #7a8b58d2
-@targets.register('gammatone', unit='dB', cost=15)
+# %% ../nbs/04_targets.ipynb #55b28be0
+@targets.register('gammatone', unit='dB', cost=14)
 def gammatone(
     analysis, # shared spectra of the waves
     n=64, # filters
@@ -110,8 +110,8 @@ def gammatone(
     "Log power behind gammatone filters: the sound as the inner ear filters it"
     return decibels(analysis.windowed(n_fft).gammatone_bands(n))
 
-# %% ../nbs/04_targets.ipynb #9e88ee24
-@targets.register('harmonic', unit='dB', cost=96)
+# %% ../nbs/04_targets.ipynb #fbaca1ee
+@targets.register('harmonic', unit='dB', cost=85)
 def harmonic(
     analysis, # shared spectra of the waves
     n=128, # mel bands
@@ -119,7 +119,7 @@ def harmonic(
     "Log-mel spectrum of what lasts: notes without drums"
     return decibels(analysis.separated_mel(n)[0])
 
-@targets.register('percussive', unit='dB', cost=109)
+@targets.register('percussive', unit='dB', cost=86)
 def percussive(
     analysis, # shared spectra of the waves
     n=128, # mel bands
@@ -157,8 +157,8 @@ def slope(
     if width <= order: return torch.zeros_like(x)
     return F.pad(x.unfold(-1, width, 1) @ slope_taps(width, order, x.dtype, x.device), (width // 2, width // 2), mode='replicate')
 
-# %% ../nbs/04_targets.ipynb #c783b8c4
-@targets.register('mfcc', unit='dB', cost=16)
+# %% ../nbs/04_targets.ipynb #679e52db
+@targets.register('mfcc', unit='dB', cost=15)
 def mfcc(
     analysis, # shared spectra of the waves
     n=20, # coefficients
@@ -192,8 +192,8 @@ def in_order(
     if x.device.type == 'cpu' and not x.requires_grad: return torch.from_numpy(np.sort(x.numpy(), axis=-1))
     return x.sort(-1).values
 
-# %% ../nbs/04_targets.ipynb #7458dc7c
-@targets.register('spectral_contrast', unit='dB', cost=21)
+# %% ../nbs/04_targets.ipynb #db94b624
+@targets.register('spectral_contrast', unit='dB', cost=20)
 def spectral_contrast(
     analysis, # shared spectra of the waves
     n_fft=None, # samples in a window; None for the analysis' own
@@ -208,7 +208,7 @@ def spectral_contrast(
     valley, peak = in_parts(spectra.power.mT, extremes).permute(3, 0, 2, 1)
     return decibels(peak) - decibels(valley)
 
-# %% ../nbs/04_targets.ipynb #7435deaa
+# %% ../nbs/04_targets.ipynb #68be1c21
 def shape_of(
     power, # spectra `[B, n, bins]`
 ): # `[B, n, 4]`
@@ -226,7 +226,7 @@ def shape_of(
     log = (level[..., :n] * level[..., n:2 * n]).log().sum(-1) + level[..., 2 * n:].log().sum(-1)
     return torch.stack([centroid, spread, rolled, (log / (half + 1)).exp() / level.mean(-1)], -1)
 
-@targets.register('spectral_shape', unit='share', cost=22)
+@targets.register('spectral_shape', unit='share', cost=20)
 def spectral_shape(
     analysis, # shared spectra of the waves
     n_fft=None, # samples in a window; None for the analysis' own
@@ -244,7 +244,7 @@ def cqt(
     "Log magnitude of the constant-Q transform: which notes sound"
     return analysis.logcqt if (n, per_octave) == (84, 12) else decibels(analysis.cqt_bands(n, per_octave).square())
 
-# %% ../nbs/04_targets.ipynb #a4a97691
+# %% ../nbs/04_targets.ipynb #04511c11
 @keep
 def chroma_filters(
     sr, # sample rate, Hz
@@ -256,7 +256,7 @@ def chroma_filters(
     from librosa.filters import chroma
     return torch.tensor(chroma(sr=sr, n_fft=n_fft, dtype=np.float64).T, dtype=dtype, device=device)
 
-@targets.register('chroma_stft', unit='share', cost=14)
+@targets.register('chroma_stft', unit='share', cost=13)
 def chroma_stft(
     analysis, # shared spectra of the waves
     n_fft=None, # samples in a window; None for the analysis' own
@@ -266,21 +266,21 @@ def chroma_stft(
     weights = chroma_filters(spectra.sr, spectra.n_fft, analysis.wave.dtype, analysis.wave.device)
     return unit_peak((spectra.power.mT @ weights).mT)
 
-# %% ../nbs/04_targets.ipynb #cfa2fa19
+# %% ../nbs/04_targets.ipynb #5c9dd055
 def pitch_classes(
     analysis, # shared spectra of the waves
 ): # `[B, 12, N]`
     "Magnitude of the 12 pitch classes, summed over the constant-Q transform of 36 bins an octave"
     return analysis.once('pitch classes', lambda: analysis.cqt_bands(252, 36).roll(1, 1).unflatten(1, (7, 12, 3)).sum((1, 3)), framewise=True)
 
-@targets.register('chroma_cqt', unit='share', cost=19)
+@targets.register('chroma_cqt', unit='share', cost=17)
 def chroma_cqt(
     analysis, # shared spectra of the waves
 ): # `[B, 12, N]`
     "12 pitch classes of the constant-Q transform: chords and key"
     return unit_peak(pitch_classes(analysis))
 
-# %% ../nbs/04_targets.ipynb #3b2652ec
+# %% ../nbs/04_targets.ipynb #da578142
 def unit_norm(
     x, # `[B, F, N]`
     p, # 1 for shares, 2 for length
@@ -289,7 +289,7 @@ def unit_norm(
     norm = x.norm(p, 1, keepdim=True)
     return x / torch.where(norm < torch.finfo(x.dtype).tiny, 1, norm)
 
-@targets.register('chroma_cens', unit='share', cost=20)
+@targets.register('chroma_cens', unit='share', cost=19)
 def chroma_cens(
     analysis, # shared spectra of the waves
     seconds=.96, # length of the smoothing window
@@ -327,7 +327,7 @@ def onset(
     "Rise of the mel spectrum: where notes and drums begin"
     return analysis.onset[:, None]
 
-# %% ../nbs/04_targets.ipynb #9be772e1
+# %% ../nbs/04_targets.ipynb #a004ea8b
 def local_pulse(
     analysis, # shared spectra of the waves
     seconds, # length of the window
@@ -340,7 +340,7 @@ def local_pulse(
     window = max(2, round(seconds * rate))
     return fine.autocorrelation(min(lags(rate), window), window, step)[..., :analysis.n_frames], rate
 
-@targets.register('tempogram', unit='correlation', cost=22)
+@targets.register('tempogram', unit='correlation', cost=20)
 def tempogram(
     analysis, # shared spectra of the waves
     lags=160, # frames of lag, at most the window
@@ -350,8 +350,8 @@ def tempogram(
     "Local autocorrelation of the onsets: pulse and metre, by lag"
     return local_pulse(analysis, seconds, rate, lambda rate: lags)[0]
 
-# %% ../nbs/04_targets.ipynb #b2df4bd6
-@targets.register('fourier_tempogram', unit='dB', cost=18)
+# %% ../nbs/04_targets.ipynb #35e67933
+@targets.register('fourier_tempogram', unit='dB', cost=17)
 def fourier_tempogram(
     analysis, # shared spectra of the waves
     bins=96, # frequencies, `60 / seconds` BPM apart, at most half the window and one
@@ -363,7 +363,7 @@ def fourier_tempogram(
     window = max(2, round(seconds * fine.sr / fine.hop))
     return fine.tempo_spectrum(window, step)[:, :bins, :analysis.n_frames]
 
-# %% ../nbs/04_targets.ipynb #0981334a
+# %% ../nbs/04_targets.ipynb #9957d4ac
 @keep
 def tempo_folding(
     lags, # of the tempogram, frames
@@ -379,7 +379,7 @@ def tempo_folding(
     weights = (1 - np.abs(np.arange(lags)[:, None] - lag)).clip(0).reshape(lags, octaves, bins)
     return torch.tensor(weights.mean(1), dtype=dtype, device=device)
 
-@targets.register('cyclic_tempogram', unit='correlation', cost=22)
+@targets.register('cyclic_tempogram', unit='correlation', cost=21)
 def cyclic_tempogram(
     analysis, # shared spectra of the waves
     bins=60, # tempi in an octave
@@ -392,7 +392,7 @@ def cyclic_tempogram(
     pulse, rate = local_pulse(analysis, seconds, rate, lambda rate: max(160, math.ceil(60 * rate / slowest) + 1))
     return (pulse.mT @ tempo_folding(pulse.shape[1], rate, bins, slowest, octaves, pulse.dtype, pulse.device)).mT
 
-# %% ../nbs/04_targets.ipynb #5eabf5c7
+# %% ../nbs/04_targets.ipynb #a9445639
 @targets.register('rms', unit='amplitude', cost=1)
 def rms(
     analysis, # shared spectra of the waves
@@ -412,14 +412,14 @@ def a_weights(
     with np.errstate(divide='ignore'): level = A_weighting(np.arange(1 + n_fft // 2) * sr / n_fft)
     return torch.tensor(10**(level / 10), dtype=dtype, device=device)
 
-@targets.register('loudness', unit='dB', cost=12)
+@targets.register('loudness', unit='dB', cost=11)
 def loudness(
     analysis, # shared spectra of the waves
 ): # `[B, 1, N]`
     "A-weighted power: level as the ear weighs it"
     return decibels((analysis.power.mT @ a_weights(analysis.sr, analysis.n_fft, analysis.wave.dtype, analysis.wave.device))[:, None])
 
-# %% ../nbs/04_targets.ipynb #a2497b0a
+# %% ../nbs/04_targets.ipynb #ea69805b
 def through(
     x, # `[B, N]`
     sure, # which of it to believe, bool `[B, N]`
@@ -432,7 +432,7 @@ def through(
     share = (at - before) / (after - before).clamp(min=1)
     return torch.where(sure.any(1, keepdim=True), torch.lerp(x.gather(1, before), x.gather(1, after), share.to(x.dtype)), 0)
 
-@targets.register('prosody', unit='mixed', cost=30)
+@targets.register('prosody', unit='mixed', cost=29)
 def prosody(
     analysis, # shared spectra of the waves
     low=65.4, # least F0, Hz

@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['kinds', 'titles', 'columns', 'NonFiniteLoss', 'PretrainModel', 'make_model', 'MeanScore', 'WorkerRecorder',
-           'split_weighting', 'DriveWeighting', 'CropEpoch', 'statistics_crops', 'PretrainLearner', 'pretrain_learner',
-           'draw_workers', 'plot_workers', 'plot_weighting', 'write_atomically', 'save_weights', 'random_state',
-           'plain', 'set_random_state', 'cosine_table', 'SaveRun', 'Settings', 'versions', 'write_config',
-           'read_config', 'pretrain', 'resume', 'TellSteps', 'progress_text', 'check', 'run', 'fit_run', 'open_corpus',
-           'describe', 'last_cosines', 'report_run']
+           'split_weighting', 'uncounted', 'DriveWeighting', 'CropEpoch', 'statistics_crops', 'PretrainLearner',
+           'pretrain_learner', 'draw_workers', 'plot_workers', 'plot_weighting', 'write_atomically', 'save_weights',
+           'random_state', 'plain', 'set_random_state', 'cosine_table', 'SaveRun', 'Settings', 'versions',
+           'write_config', 'read_config', 'pretrain', 'resume', 'TellSteps', 'progress_text', 'check', 'run', 'fit_run',
+           'open_corpus', 'describe', 'last_cosines', 'report_run']
 
-# %% ../nbs/08_pretrain.ipynb #d8f1f370
+# %% ../nbs/08_pretrain.ipynb #a825b879
 import io
 import json
 import math
 import os
 import platform
 import random
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -53,7 +53,7 @@ class NonFiniteLoss(FloatingPointError):
         super().__init__(f"The loss of {', '.join(bad) or 'no single worker, but their weighted sum,'} is not finite; lower the learning rate or leave the worker out.")
     def __reduce__(self): return type(self), (self.losses,)
 
-# %% ../nbs/08_pretrain.ipynb #3365f43c
+# %% ../nbs/08_pretrain.ipynb #099976f5
 class PretrainModel(nn.Module):
     "Encoder, workers, weighting and statistics; called on waves it gives the `Batch` that the workers read"
     def __init__(self, encoder: Encoder, # what pre-training is for
@@ -73,32 +73,37 @@ class PretrainModel(nn.Module):
         analysis = front.every(e.hop // e.front_hop) if front else Analysis(wave, e.sr, e.hop)
         return Batch(wave, analysis, layers, self.statistics)
 
-    def again(self, batch: Batch # from `forward`
-             ) -> Batch:
-        "The same waves and targets, seen by the encoder as it is now"
-        front = (batch.analysis.parent or batch.analysis) if self.encoder.front_hop else None
-        return batch.at(self.encoder(batch.wave, layers=True, analysis=front)[1])
+# %% ../nbs/08_pretrain.ipynb #5773b1dc
+@patch
+def again(self: PretrainModel, batch: Batch # from `forward`
+         ) -> Batch:
+    "The same waves and targets, seen by the encoder as it is now"
+    front = (batch.analysis.parent or batch.analysis) if self.encoder.front_hop else None
+    return batch.at(self.encoder(batch.wave, layers=True, analysis=front)[1])
 
-    def losses(self, batch: Batch # from `forward`
-              ) -> dict: # `{name: scalar}`
-        "Every worker's loss"
-        return {name: worker.loss(batch.z, batch) for name, worker in self.workers.items()}
+@patch
+def losses_of(self: PretrainModel, batch: Batch # from `forward`
+             ) -> dict: # `{name: scalar}`
+    "Every worker's loss"
+    return {name: worker.loss(batch.z, batch) for name, worker in self.workers.items()}
 
-    def loss(self, batch: Batch, # from `forward`
-             track=None # which track each crop is from, as fastai passes it on
-            ) -> torch.Tensor: # scalar
-        "What the weighting makes of the workers' losses, which stay in `worker_losses`; in evaluation `gram` keeps the inner products of their gradients"
-        seam = None
-        with torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
-            if self.weighting.at_seam or not self.training:
-                seam = Seam(batch.layers, self.encoder.parameters())
-                batch = batch.at(seam.leaves)
-            losses = self.losses(batch)
-            total = self.weighting(losses, seam)
-            if not torch.isfinite(total + self.weighting.used.sum()): raise NonFiniteLoss(losses)
-            if not self.training: self.gram, total = inner_products(seam.gradients(losses)), total.detach()
-        self.worker_losses = {name: loss.detach() for name, loss in losses.items()}
-        return total
+# %% ../nbs/08_pretrain.ipynb #6b883b5b
+@patch
+def loss(self: PretrainModel, batch: Batch, # from `forward`
+         track=None # which track each crop is from, as fastai passes it on
+        ) -> torch.Tensor: # scalar
+    "What the weighting makes of the workers' losses, which stay in `worker_losses`; in evaluation `gram` keeps the inner products of their gradients"
+    seam = None
+    with torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
+        if self.weighting.at_seam or not self.training:
+            seam = Seam(batch.layers, self.encoder.parameters())
+            batch = batch.at(seam.leaves)
+        losses = self.losses_of(batch)
+        total = self.weighting(losses, seam)
+        if not torch.isfinite(total + self.weighting.used.sum()): raise NonFiniteLoss(losses)
+        if not self.training: self.gram, total = inner_products(seam.gradients(losses)), total.detach()
+    self.worker_losses = {name: loss.detach() for name, loss in losses.items()}
+    return total
 
 # %% ../nbs/08_pretrain.ipynb #814f2322
 def make_model(
@@ -172,10 +177,20 @@ def split_weighting(model: PretrainModel) -> list: # parameter groups
     groups = [params(model.encoder) + params(model.workers), params(model.weighting)]
     return [g for g in groups if g]
 
-# %% ../nbs/08_pretrain.ipynb #ec45214d
+# %% ../nbs/08_pretrain.ipynb #b4b5509d
+@contextmanager
+def uncounted(model: nn.Module): # in training mode
+    "Within it, batch normalisations of `model` do not add what they see to their running statistics"
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for m in norms: m.track_running_stats = False
+    try: yield
+    finally:
+        for m in norms: m.track_running_stats = True
+
+# %% ../nbs/08_pretrain.ipynb #a22091ef
 class DriveWeighting(Callback):
     "Steps the weighting's parameters at `rate` times the learning rate and tells it what the loop does; no weight decay for its parameters, nor for what a module names in `no_decay`"
-    order, lr = GradientClip.order + 1, None # after those that may skip a step
+    order, usual = GradientClip.order + 1, None # after those that may skip a step
 
     def before_fit(self):
         kept = [getattr(m, name) for m in self.model.modules() for name in getattr(m, 'no_decay', ())]
@@ -188,18 +203,18 @@ class DriveWeighting(Callback):
         if self.training: self.model.weighting.progress = self.pct_train
 
     def before_step(self):
-        self.lr = self.opt.hypers[-1]['lr']
-        if params(self.model.weighting): self.opt.hypers[-1]['lr'] = self.lr * self.model.weighting.rate
+        self.usual = self.opt.hypers[-1]['lr']
+        if params(self.model.weighting): self.opt.hypers[-1]['lr'] = self.usual * self.model.weighting.rate
 
     def after_step(self):
-        if self.lr is None: return
-        self.opt.hypers[-1]['lr'], self.lr = self.lr, None
+        if self.usual is None: return
+        self.opt.hypers[-1]['lr'], self.usual = self.usual, None
         self.model.weighting.after_step(self.measure)
 
     @torch.no_grad()
     def measure(self):
         "The losses of the batch of this step, anew"
-        with self.precision.autocast if self.precision else nullcontext(): return self.model.losses(self.model.again(self.pred))
+        with self.precision.autocast if self.precision else nullcontext(), uncounted(self.model): return self.model.losses_of(self.model.again(self.pred))
 
     def after_train(self): self.model.weighting.after_epoch()
 
@@ -277,7 +292,7 @@ def show_results(self: PretrainLearner,
     figure, axes = plt.subplots(len(names), 2, figsize=(8, 2.2 * len(names)), squeeze=False, sharey='row', layout='constrained')
     for name, pair in zip(names, axes): self.show_worker(name, pair)
 
-# %% ../nbs/08_pretrain.ipynb #ea148d37
+# %% ../nbs/08_pretrain.ipynb #a1c9eca1
 titles = dict(r2='R²', weight='weight', share='share of the weighted loss', norm='gradient norm', loss='loss')
 
 def draw_workers(axes, history, what):
@@ -294,17 +309,18 @@ def plot_workers(history: pd.DataFrame, # a run's history.csv
                 ): # a matplotlib figure
     "Each worker's loss, R² and gradient norm by step"
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(4.2 * len(what) + 2.5, 3.6), layout='constrained')
+    figure = Figure(figsize=(3.2 * len(what) + 2, 3), layout='constrained')
     figure.legend(*draw_workers(figure.subplots(1, len(what), squeeze=False)[0], history, what), loc='outside right center', fontsize='small')
     return figure
 
+# %% ../nbs/08_pretrain.ipynb #1f64dadc
 def plot_weighting(history: pd.DataFrame, # a run's history.csv
                    names: list, # the workers
                    cosines # `[K, K]`
                   ): # a matplotlib figure
     "Weights and shares by step, and the cosines of the workers' gradients"
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(13, 3.6), layout='constrained')
+    figure = Figure(figsize=(11.5, 3), layout='constrained')
     *axes, ax = figure.subplots(1, 3, width_ratios=[1, 1, 1.1])
     draw_workers(axes, history, ('weight', 'share'))
     picture = ax.imshow(cosines, cmap='RdBu', vmin=-1, vmax=1)

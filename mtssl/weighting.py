@@ -8,7 +8,8 @@ __all__ = ['weightings', 'Weighting', 'Equal', 'by_worker', 'Manual', 'Schedule'
            'inner_products', 'Carry', 'GradientWeighting', 'GradNorm', 'FromTorchJD', 'PCGrad', 'MGDA', 'IMTLG',
            'AlignedMTL', 'UPGrad', 'CAGrad', 'GradVac', 'NashMTL']
 
-# %% ../nbs/07_weighting.ipynb #301edc32
+# %% ../nbs/07_weighting.ipynb #7200c511
+import warnings
 import numpy as np
 import torch
 import torch.nn as nn
@@ -282,7 +283,7 @@ class FAMO(Weighting):
         adam = self.method._optimizer = torch.optim.Adam([w], lr=self.method.lr, weight_decay=self.method.weight_decay)
         adam.state[w] = dict(step=state[2, 0].cpu().clone(), exp_avg=state[0].to(w).clone(), exp_avg_sq=state[1].to(w).clone())
 
-# %% ../nbs/07_weighting.ipynb #22b6e766
+# %% ../nbs/07_weighting.ipynb #4f65f790
 class Seam:
     "Where encoder and workers meet: the encoder's layers, and copies of them, where gradients stop, for the workers to read"
     def __init__(self, layers: list, # the encoder's layers, each `[B, D_l, N]`
@@ -311,7 +312,7 @@ def inner_products(rows: list # for each loss a sequence of tensors, `None` for 
         if not there.any(): continue
         flat = torch.stack([g.flatten().float() for g in column if g is not None])
         part = flat.new_zeros(len(rows), len(rows))
-        part[there.outer(there).to(part.device)] = (flat @ flat.T).flatten()
+        with torch.autocast(flat.device.type, enabled=False): part[there.outer(there).to(part.device)] = (flat @ flat.T).flatten()
         gram = gram + part
     return gram
 
@@ -411,7 +412,7 @@ class UPGrad(FromTorchJD):
     "The mean of the gradients, each projected on the cone of directions that are against none"
     make = aggregation.UPGradWeighting
 
-# %% ../nbs/07_weighting.ipynb #706a568a
+# %% ../nbs/07_weighting.ipynb #5715f494
 @weightings.register('cagrad', reads='gradients', source='Liu et al. 2021, arXiv 2110.14048', extra='cvxpy')
 class CAGrad(FromTorchJD):
     "The best worst-case decrease of a loss within a ball around the mean gradient"
@@ -432,19 +433,28 @@ class GradVac(FromTorchJD):
         super().__init__(names, full, beta=beta)
         self.method(torch.eye(len(self.names)))
 
+# %% ../nbs/07_weighting.ipynb #3640790b
 @weightings.register('nash_mtl', reads='gradients', source='Navon et al. 2022, arXiv 2202.01017', extra='cvxpy, ecos')
 class NashMTL(FromTorchJD):
     "The bargain in which no worker could gain relatively more than another would lose"
     def __init__(self, names, # the workers, in order
+                 every: int = 10, # steps from one bargain to the next; its weights hold in between
                  full: bool = False # gradients of all the encoder's parameters, rather than of its layers?
                 ):
+        if every < 1: raise ValueError(f'every={every} is too small; 1 is the least.')
         self.make = lambda: aggregation.NashMTL(len(list(names))).weighting
         super().__init__(names, full)
+        self.every = every
         self.register_buffer('bargain', torch.ones(len(self.names)))
+        self.register_buffer('steps', torch.zeros((), dtype=torch.long))
 
     def weigh(self, gram, losses):
+        self.steps = self.steps + 1
+        if (self.steps - 1) % self.every: return self.used
         values, vectors = torch.linalg.eigh(gram.cpu())
         self.method.prvs_alpha = self.bargain.cpu().numpy()
-        weights = self.method(vectors * values.clamp(min=0).sqrt())
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            weights = self.method(vectors * values.clamp(min=0).sqrt())
         self.bargain = torch.tensor(self.method.prvs_alpha, dtype=torch.float32).to(gram)
         return weights.to(gram)

@@ -7,12 +7,13 @@ __all__ = ['workers', 'loss_functions', 'rhythm', 'harmony', 'timbre', 'worker_s
            'FrameWorker', 'Scale', 'ClipWorker', 'decoder_strides', 'WaveformWorker', 'make_worker', 'split_names',
            'worker_names', 'Workers', 'make_workers']
 
-# %% ../nbs/06_workers.ipynb #9e6acca4
+# %% ../nbs/06_workers.ipynb #002ace3a
 import math
 from functools import cached_property
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from fastcore.basics import patch
 
 from .analysis import Analysis
 from .encoders import Encoder, count_parameters, default_layers, pool
@@ -20,7 +21,7 @@ from .registry import Registry, parse_spec
 from .statistics import Statistics
 from .targets import Target, targets
 
-# %% ../nbs/06_workers.ipynb #6486eb87
+# %% ../nbs/06_workers.ipynb #42aade85
 class Batch:
     "What workers may look at: waves, analysis, layers, embedding and normalised targets, each computed once"
     def __init__(self,
@@ -42,20 +43,23 @@ class Batch:
         "Mean and deviation over time of the first, middle and last layer"
         return pool([self.layers[i] for i in default_layers(len(self.layers))])
 
-    def target(self, target: Target # which one
-              ) -> torch.Tensor: # `[B, F, N]`, mean 0 and variance 1 a bin over the corpus
-        "The normalised target of this batch, without gradient"
-        if target.name not in self._targets:
-            with torch.no_grad():
-                self._targets[target.name] = self.statistics.normalise(target.name, target(self.analysis))
-        return self._targets[target.name]
+# %% ../nbs/06_workers.ipynb #109dca2a
+@patch
+def target(self: Batch, target: Target # which one
+          ) -> torch.Tensor: # `[B, F, N]`, mean 0 and variance 1 a bin over the corpus
+    "The normalised target of this batch, without gradient"
+    if target.name not in self._targets:
+        with torch.no_grad():
+            self._targets[target.name] = self.statistics.normalise(target.name, target(self.analysis))
+    return self._targets[target.name]
 
-    def at(self, layers: list # other tensors for the encoder's layers
-          ) -> 'Batch': # of the same waves and targets
-        "The same batch with other layers, for those who cut gradients there"
-        other = Batch(self.wave, self.analysis, layers, self.statistics)
-        other._targets = self._targets
-        return other
+@patch
+def at(self: Batch, layers: list # other tensors for the encoder's layers
+      ) -> Batch: # of the same waves and targets
+    "The same batch with other layers, for those who cut gradients there"
+    other = Batch(self.wave, self.analysis, layers, self.statistics)
+    other._targets = self._targets
+    return other
 
 # %% ../nbs/06_workers.ipynb #28ac552e
 workers = Registry('worker')

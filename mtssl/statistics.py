@@ -17,7 +17,7 @@ from . import __version__
 from .analysis import Analysis
 from .targets import Target, targets, version_of
 
-# %% ../nbs/04a_statistics.ipynb #e7a55688
+# %% ../nbs/04a_statistics.ipynb #18f4a267
 class Statistics(nn.Module):
     "Mean and standard deviation of each bin of targets, by name, to bring them to mean 0 and variance 1"
     def __init__(self,
@@ -31,8 +31,10 @@ class Statistics(nn.Module):
         self.register_buffer('mean', torch.cat([torch.zeros(0), *(mean[name] for name in self.slices)]))
         self.register_buffer('std', torch.cat([torch.zeros(0), *(std[name] for name in self.slices)]))
 
-    def bins(self, name):
-        "Mean and standard deviation, `[F, 1]` each, of the target `name`"
+    def bins(self,
+        name: str, # of a target
+    ) -> tuple: # two tensors `[F, 1]`
+        "Mean and standard deviation of the bins of a target"
         if name not in self.slices: raise ValueError(f"There are no statistics of {name!r}; there are of {', '.join(self.slices)}.")
         return self.mean[self.slices[name], None], self.std[self.slices[name], None]
 
@@ -63,9 +65,11 @@ def forward(self: Statistics,
     "Normalise targets by name"
     return {name: self.normalise(name, x) for name, x in values.items()}
 
-# %% ../nbs/04a_statistics.ipynb #5110504a
-def merge_moments(total, x):
-    "Add the columns of `x` `[F, n]` to a list of count, means and sums of squared deviations"
+# %% ../nbs/04a_statistics.ipynb #645ad558
+def merge_moments(total: list, # count, means and sums of squared deviations; changed in place
+                  x: torch.Tensor # values `[F, n]`
+                 ):
+    "Add the columns of `x` to count, means and sums of squared deviations"
     (count, mean, spread), n, m = total, x.shape[1], x.mean(1)
     total[:] = [count + n, mean + (m - mean) * n / (count + n),
                 spread + (x - m[:, None]).square().sum(1) + (m - mean)**2 * count * n / (count + n)]

@@ -13,7 +13,7 @@ are left out where they have no such feature, or where they are not installed (`
 import os
 for name in 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'NUMBA_NUM_THREADS': os.environ[name] = '1'
 
-import argparse, json, math, platform, sys, time, warnings
+import argparse, json, math, platform, time, warnings
 import librosa
 import numpy as np
 import torch
@@ -141,11 +141,14 @@ def measure(wave, sr, hop, rounds, theirs):
 
 
 def show(found):
-    "Print the table"
+    "Print the table; a target alone has no ratio to librosa's shared call, which leaves out what is shared"
     columns = ['ours', 'librosa', 'shared', 'torchaudio', 'nnaudio']
-    cell = lambda v: f'{v:10.1f}' if v is not None else f"{'':10}"
-    line = lambda name, row, ours: print(f'{name:28}' + ''.join(cell(row.get(f'{c}_ms')) for c in columns) + '  ' + ''.join(cell(row.get(f'{c}_ms') and row[f'{c}_ms'] / ours) for c in columns[1:]))
-    print(f"{'ms a minute':28}" + ''.join(f'{c:>10}' for c in columns) + '  ' + ''.join(f'{"x " + c:>10}' for c in columns[1:]))
+    cell = lambda v: f'{v:13.1f}' if v else ' ' * 13
+    def line(name, row, ours):
+        ratios = [row.get(f'{c}_ms') and row[f'{c}_ms'] / ours for c in columns[1:] if c != 'shared' or 'target' not in row]
+        if 'target' in row: ratios.insert(1, None)
+        print(f'{name:28}' + ''.join(cell(row.get(f'{c}_ms')) for c in columns) + ''.join(map(cell, ratios)))
+    print(f"{'ms a minute':28}" + ''.join(f'{c:>13}' for c in columns) + ''.join(f"{'x ' + c:>13}" for c in columns[1:]))
     for row in found['rows']: line(row['target'], row, row['ours_ms'])
     all_of_them = found['together']
     line('those librosa has, together', all_of_them | {'ours_ms': all_of_them['compared_ms']}, all_of_them['compared_ms'])
@@ -192,7 +195,7 @@ if __name__ == '__main__':
         torch.cuda.synchronize()
         found['together']['hour_s'] = (time.perf_counter() - start) * 3600 / (n * args.clips * args.seconds)
     chip = torch.cuda.get_device_name() if args.device != 'cpu' else f'{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, 1 thread'
-    found |= dict(machine=chip, clips=args.clips, seconds=args.seconds, sr=args.sr, hop=args.hop, command=' '.join(['python', 'benchmarks/targets.py', *sys.argv[1:]]),
+    found |= dict(machine=chip, clips=args.clips, seconds=args.seconds, sr=args.sr, hop=args.hop, command=f'python benchmarks/targets.py --clips {args.clips} --seconds {args.seconds:g} --sr {args.sr} --hop {args.hop} --repeats {args.repeats}',
                   versions=dict(librosa=librosa.__version__, torch=torch.__version__))
     print(f'{args.clips} clips of {args.seconds:g} s at {args.sr} Hz, hop {args.hop}; {chip}\n')
     show(found)

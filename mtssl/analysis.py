@@ -91,9 +91,9 @@ def squared(spectrum):
     "Power of a complex spectrum, without the root that `abs` takes"
     return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
-# %% ../nbs/03a_analysis.ipynb #df4a3b0f
+# %% ../nbs/03a_analysis.ipynb #8c2376e3
 at_once = 400 # frames worked on at a time on a CPU
-samples_at_once = 2**18 # and samples of a wave
+samples_at_once = 400_000 # and values of a few clips
 
 def in_parts(frames: torch.Tensor, # `[B, N, n]`, a view will do
              function # of `[B, some, n]`
@@ -428,7 +428,7 @@ def correlations(self: Analysis,
         for i in range(shared - 1): total = total + nth(onward, i)
     return torch.fft.irfft(total, n)[..., :longest + 1]
 
-# %% ../nbs/03a_analysis.ipynb #fee6cc9e
+# %% ../nbs/03a_analysis.ipynb #4bbbb0fc
 def yin(differs: torch.Tensor, # `[..., lags]`, the difference function from lag 1 on
         shortest: int, # first lag to look at
         threshold: float, # a trough below it ends the search
@@ -436,7 +436,8 @@ def yin(differs: torch.Tensor, # `[..., lags]`, the difference function from lag
     "The first deep trough of the difference function over its running mean, or else the lowest point, between samples"
     lags = torch.arange(1, differs.shape[-1] + 1, dtype=differs.dtype, device=differs.device)
     mean = (differs.cumsum(-1) / lags)[..., shortest - 1:]
-    d = torch.where(mean > 0, differs[..., shortest - 1:] / torch.where(mean > 0, mean, 1), 1)
+    some = mean > 0
+    d = torch.where(some, differs[..., shortest - 1:] / torch.where(some, mean, 1), 1)
     trough = F.pad((d[..., 1:-1] < d[..., :-2]) & (d[..., 1:-1] <= d[..., 2:]), (1, 1))
     trough[..., 0] = d[..., 0] < d[..., 1]
     deep = trough & (d < threshold)
@@ -467,46 +468,50 @@ def pitch(self: Analysis,
         return torch.cat([self.sr / period, aperiodicity], -1)
     return self.once(('pitch', low, high, threshold), lambda: by_clips(self.wave, part).mT, framewise=True).unbind(1)
 
-# %% ../nbs/03a_analysis.ipynb #8d8ec4c9
+# %% ../nbs/03a_analysis.ipynb #f5adb38b
 def bitonic(rows: list # as many tensors as a power of two, first rising then falling elementwise, or the other way round
-           ) -> list: # of as many
-    "Sort tensors elementwise, by minima and maxima"
-    if len(rows) == 1: return rows
-    pairs = list(zip(rows[:len(rows) // 2], rows[len(rows) // 2:]))
-    return bitonic([torch.minimum(*p) for p in pairs]) + bitonic([torch.maximum(*p) for p in pairs])
+           ) -> list: # the same list, sorted elementwise
+    "Sort tensors by minima and maxima, in place of those there, so that memory is used again while it is in the cache"
+    half = len(rows) // 2
+    while half:
+        for i in range(len(rows)):
+            if not i & half: rows[i], rows[i + half] = torch.minimum(rows[i], rows[i + half]), torch.maximum(rows[i], rows[i + half])
+        half //= 2
+    return rows
 
 def reflected(n, before, after, device):
     "Indices into `n` rows that reflect them at both ends, however few they are"
     index = torch.arange(-before, n + after, device=device) % (2 * n)
     return index.minimum(2 * n - 1 - index)
 
-# %% ../nbs/03a_analysis.ipynb #367cdaea
+# %% ../nbs/03a_analysis.ipynb #75842f5c
 def median31(x: torch.Tensor # `[B, N, C]`
             ) -> torch.Tensor: # `[B, N, C]`
     "Median of each row and its 15 neighbours on both sides, as `scipy.ndimage.median_filter`"
     n = x.shape[1]
     runs = {1: [x.index_select(1, reflected(n, 16, 16 + -n % 16, x.device))]}
     for s in 1, 2, 4, 8: runs[2 * s] = bitonic([r[:, ::2] for r in runs[s]] + [r[:, 1::2] for r in runs[s]][::-1])
-    kept = [r[:, 1:-1] for r in runs[16]]
+    kept = [r[:, 1:-1] for r in runs.pop(16)]
     for s in 8, 4, 2, 1:
-        extra = [r[:, 1:].unfold(1, 32 // s, 2)[..., ::32 // s - 1].mT for r in runs[s]]
-        kept = [r.unsqueeze(2) for r in kept]
-        higher = bitonic([torch.maximum(k, e) for k, e in zip(kept[:s], extra[::-1])])
-        kept = [r.flatten(1, 2) for r in bitonic([torch.minimum(h, k) for h, k in zip(higher, kept[:s - 1:-1])])]
+        extra = [r[:, 1:].unfold(1, 32 // s, 2)[..., ::32 // s - 1].mT for r in runs.pop(s)]
+        high = [r.unsqueeze(2) for r in kept[s:]]
+        kept = bitonic([torch.maximum(r.unsqueeze(2), extra.pop()) for r in kept[:s]])
+        for i in range(s): kept[i] = torch.minimum(kept[i], high.pop())
+        kept = [r.flatten(1, 2) for r in bitonic(kept)]
     return kept[0][:, :n]
 
-# %% ../nbs/03a_analysis.ipynb #9cee5d55
+# %% ../nbs/03a_analysis.ipynb #1af9a5c8
 @patch
 def hpss(self: Analysis,
-    function = lambda x: x, # of both parts' power spectra `[2, b, N, 1 + n_fft // 2]`, harmonic first, of a few clips
-) -> torch.Tensor: # what it gives, joined along the clips, the second axis
+    function = lambda x: x, # of a part's power spectra `[b, N, 1 + n_fft // 2]`, a few clips at a time
+) -> torch.Tensor: # `[2, B, ...]`, what it gives for the harmonic and the percussive part
     "Harmonic and percussive parts, as `librosa.decompose.hpss` of the magnitude spectrum"
     def separate(power):
         steady, sudden = median31(power), median31(power.permute(2, 0, 1).flatten(1)[None])[0]
         sudden = sudden.unflatten(1, power.shape[:2]).permute(1, 2, 0)
         least = torch.finfo(power.dtype).tiny
         mask = (steady + least) / (steady + sudden + 2 * least)
-        return function(torch.stack([power * mask.square(), power * (1 - mask).square()]))
+        return torch.stack([function(power * mask.square()), function(power * (1 - mask).square())])
     return by_clips(self.power.mT, separate, 1)
 
 @patch

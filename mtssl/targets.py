@@ -77,8 +77,8 @@ def waveform(
     n, hop = analysis.n_frames, analysis.hop
     return analysis.wave[:, :n * hop].unflatten(1, (n, hop)).mT
 
-# %% ../nbs/04_targets.ipynb #4754a158
-@targets.register('lps', unit='dB', cost=13)
+# %% ../nbs/04_targets.ipynb #a6fe03c5
+@targets.register('lps', unit='dB', cost=14)
 def lps(
     analysis, # shared spectra of the waves
     bins=128, # bands of equal width, whose power is averaged; None for every bin
@@ -89,8 +89,8 @@ def lps(
     if bins: power = F.adaptive_avg_pool1d(power.mT.flatten(0, 1)[:, None], bins).view(len(power), -1, bins).mT
     return decibels(power)
 
-# %% ../nbs/04_targets.ipynb #0c8d3ad4
-@targets.register('logmel', unit='dB', cost=13)
+# %% ../nbs/04_targets.ipynb #dd7dd107
+@targets.register('logmel', unit='dB', cost=14)
 def logmel(
     analysis, # shared spectra of the waves
     n=128, # mel bands
@@ -100,8 +100,8 @@ def logmel(
     spectra = analysis.windowed(n_fft)
     return spectra.logmel if n == 128 else decibels(spectra.mel_bands(n))
 
-# %% ../nbs/04_targets.ipynb #55b28be0
-@targets.register('gammatone', unit='dB', cost=14)
+# %% ../nbs/04_targets.ipynb #668717f1
+@targets.register('gammatone', unit='dB', cost=16)
 def gammatone(
     analysis, # shared spectra of the waves
     n=64, # filters
@@ -110,8 +110,8 @@ def gammatone(
     "Log power behind gammatone filters: the sound as the inner ear filters it"
     return decibels(analysis.windowed(n_fft).gammatone_bands(n))
 
-# %% ../nbs/04_targets.ipynb #fbaca1ee
-@targets.register('harmonic', unit='dB', cost=85)
+# %% ../nbs/04_targets.ipynb #b68e3aa9
+@targets.register('harmonic', unit='dB', cost=83)
 def harmonic(
     analysis, # shared spectra of the waves
     n=128, # mel bands
@@ -119,7 +119,7 @@ def harmonic(
     "Log-mel spectrum of what lasts: notes without drums"
     return decibels(analysis.separated_mel(n)[0])
 
-@targets.register('percussive', unit='dB', cost=86)
+@targets.register('percussive', unit='dB', cost=83)
 def percussive(
     analysis, # shared spectra of the waves
     n=128, # mel bands
@@ -234,8 +234,8 @@ def spectral_shape(
     "Centroid, bandwidth, roll-off, flatness: how bright and how noisy"
     return in_parts(analysis.windowed(n_fft).power.mT, shape_of).mT
 
-# %% ../nbs/04_targets.ipynb #28a97448
-@targets.register('cqt', unit='dB', cost=11)
+# %% ../nbs/04_targets.ipynb #e47c1c04
+@targets.register('cqt', unit='dB', cost=10)
 def cqt(
     analysis, # shared spectra of the waves
     n=84, # bins
@@ -302,7 +302,7 @@ def chroma_cens(
     smooth = F.conv1d(passed.flatten(0, 1)[:, None], (window / window.sum())[None, None], padding=half)
     return unit_norm(smooth.view_as(passed), 2)
 
-# %% ../nbs/04_targets.ipynb #e62b38f2
+# %% ../nbs/04_targets.ipynb #7ee8fdd1
 @keep
 def circles(
     dtype, # of the wave
@@ -312,7 +312,7 @@ def circles(
     angle = np.outer([7 / 6, 3 / 2, 2 / 3], np.arange(12)) * np.pi
     return torch.tensor((np.stack([np.sin(angle), np.cos(angle)], 1) * np.array([1, 1, .5])[:, None, None]).reshape(6, 12), dtype=dtype, device=device)
 
-@targets.register('tonnetz', unit='radius', cost=18)
+@targets.register('tonnetz', unit='radius', cost=17)
 def tonnetz(
     analysis, # shared spectra of the waves
 ): # `[B, 6, N]`
@@ -419,7 +419,7 @@ def loudness(
     "A-weighted power: level as the ear weighs it"
     return decibels((analysis.power.mT @ a_weights(analysis.sr, analysis.n_fft, analysis.wave.dtype, analysis.wave.device))[:, None])
 
-# %% ../nbs/04_targets.ipynb #ea69805b
+# %% ../nbs/04_targets.ipynb #dc05ae7b
 def through(
     x, # `[B, N]`
     sure, # which of it to believe, bool `[B, N]`
@@ -432,7 +432,7 @@ def through(
     share = (at - before) / (after - before).clamp(min=1)
     return torch.where(sure.any(1, keepdim=True), torch.lerp(x.gather(1, before), x.gather(1, after), share.to(x.dtype)), 0)
 
-@targets.register('prosody', unit='mixed', cost=29)
+@targets.register('prosody', unit='mixed', cost=28)
 def prosody(
     analysis, # shared spectra of the waves
     low=65.4, # least F0, Hz

@@ -1,0 +1,88 @@
+"""What the encoders cost: CPU time of a training step at one thread.
+
+    python benchmarks/encoders.py --pase                             # PASE beside a plain transcription of it
+    python benchmarks/encoders.py --json nbs/encoders_cost.json      # every encoder, and PASE's ratio
+
+A step is a forward pass in training mode with all layers, a loss that reaches every layer, and the backward pass, front-end included. The steps of
+PASE and its plain transcription are interleaved, so that a busy machine slows both alike; the median ratio of neighbouring steps is given.
+"""
+import os
+for name in 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS': os.environ.setdefault(name, '1')
+
+import argparse, copy, json, time, warnings
+from statistics import median
+import torch
+import torch.nn.functional as F
+from mtssl.encoders import count_parameters, encoders
+from mtssl.pretrain import versions
+
+warnings.filterwarnings('ignore')
+torch.set_num_threads(1)
+
+
+def plain_pase(pase):
+    "The same encoder, its convolutions as they stand in the paper"
+    twin = copy.deepcopy(pase)
+    sinc = twin.blocks[0].conv
+    sinc.forward = lambda x: F.conv1d(x, sinc.filters()[:, None], padding=125)
+    for block in twin.blocks[1:]:
+        c = block.conv
+        c.forward = lambda x, c=c: F.conv1d(F.pad(x, (0, c.kernel_size[0] % 2 == 0)), c.weight, c.bias, c.stride, c.padding)
+    return twin
+
+
+def step(encoder, wave):
+    "CPU seconds of one training step"
+    encoder.zero_grad()
+    start = time.process_time()
+    layers = encoder(wave, layers=True)[1]
+    sum(layer.square().mean() for layer in layers).backward()
+    return time.process_time() - start
+
+
+def against_plain(clips, seconds, repeats):
+    "PASE's step and its ratio to the plain transcription's; how far outputs differ, and gradients in double precision, where no PReLU changes sides by rounding"
+    torch.manual_seed(0)
+    ours, wave = encoders.make('pase'), torch.randn(clips, int(16_000 * seconds)) / 10
+    plain = plain_pase(ours)
+    difference = lambda a, b: ((a - b).abs().max() / b.abs().max()).item()
+    with torch.no_grad(): outputs = difference(ours(wave), plain(wave))
+    exact = copy.deepcopy(ours).double()
+    exact_plain = plain_pase(exact)
+    for e in exact, exact_plain: step(e, wave[:2].double())
+    gradients = difference(*(torch.cat([p.grad.flatten() for p in e.parameters()]) for e in (exact, exact_plain)))
+    for e in ours, plain: step(e, wave)
+    found = [(step(plain, wave), step(ours, wave)) for _ in range(repeats)]
+    return dict(clips=clips, seconds=seconds, step=round(median(b for _, b in found), 3), plain=round(median(a for a, _ in found), 3),
+                ratio=round(median(a / b for a, b in found), 2), outputs=outputs, gradients=gradients)
+
+
+def cost(name, clips, seconds, repeats):
+    "Parameters and CPU seconds of a training step of one encoder"
+    torch.manual_seed(0)
+    encoder = encoders.make(name).train()
+    wave = torch.randn(clips, int(encoder.sr * seconds)) / 10
+    step(encoder, wave)
+    return dict(encoder=name, parameters=count_parameters(encoder), step=round(min(step(encoder, wave) for _ in range(repeats)), 3))
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--pase', action='store_true', help='only PASE beside its plain transcription')
+    parser.add_argument('--encoders', nargs='*', help='names; all by default')
+    parser.add_argument('--clips', type=int, default=16, help='clips in the batch')
+    parser.add_argument('--seconds', type=float, default=2., help='length of a clip')
+    parser.add_argument('--repeats', type=int, default=5, help='steps of each')
+    parser.add_argument('--json', help='also write the figures here')
+    args = parser.parse_args()
+    size = args.clips, args.seconds
+    print(f'a training step of {args.clips} clips of {args.seconds:g} s, CPU-seconds, 1 thread')
+    pase = against_plain(*size, args.repeats)
+    print(f"pase {pase['step']:.2f}, plain transcription {pase['plain']:.2f}: {pase['ratio']:.2f} times; outputs differ by {pase['outputs']:.0e}, gradients by {pase['gradients']:.0e}")
+    rows = []
+    for name in [] if args.pase else args.encoders or encoders:
+        rows.append(cost(name, *size, args.repeats))
+        print(f"{name:16}{rows[-1]['parameters']:>12,}{rows[-1]['step']:8.2f}", flush=True)
+    if args.json:
+        command = f'python benchmarks/encoders.py --json {args.json}'
+        with open(args.json, 'w') as file: json.dump(dict(command=command, clips=args.clips, length=args.seconds, versions=versions(), pase=pase, rows=rows), file, indent=1)

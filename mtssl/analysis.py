@@ -37,7 +37,7 @@ class Analysis:
         "Every `k`-th frame of what is already computed, and the rest at the new hop"
         return Analysis(self.wave, self.sr, self.hop * k, self.n_fft, self) if k > 1 else self
 
-# %% ../nbs/03a_analysis.ipynb #50cfef87
+# %% ../nbs/03a_analysis.ipynb #f3e4794f
 @patch
 def once(self: Analysis,
     key, # hashable name of the value
@@ -47,8 +47,15 @@ def once(self: Analysis,
     "The value under `key`: from memory, from a parent's memory, or computed now and kept"
     if key not in self.memory:
         found = self.parent.frames_of(key, self.hop) if framewise and self.parent else None
-        self.memory[key] = compute() if found is None else found[..., :self.n_frames]
+        self.memory[key] = self.precisely(compute) if found is None else found[..., :self.n_frames]
     return self.memory[key]
+
+@patch
+def precisely(self: Analysis, compute):
+    "What `compute` returns, in the wave's precision whatever the caller's autocast says"
+    kind = self.wave.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)): return compute()
+    with torch.autocast(kind, enabled=False): return compute()
 
 @patch
 def frames_of(self: Analysis, key, hop):

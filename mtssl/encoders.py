@@ -237,7 +237,7 @@ class FrameConv(nn.Conv1d):
         if few < 6: return by_clips(x, lambda x: F.conv1d(phases(F.pad(x, sides), stride), weight, self.bias))
         return block_conv(phases(F.pad(x, sides), stride), weight, 16 if few < 8 else 32) + self.bias[:, None]
 
-# %% ../nbs/05_encoders.ipynb #210b2237
+# %% ../nbs/05_encoders.ipynb #edf10be1
 class ConvBlock(nn.Module):
     "Convolution, batch normalisation, PReLU"
     def __init__(self, conv: nn.Module, # the convolution
@@ -246,7 +246,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv, self.norm, self.act = conv, nn.BatchNorm1d(width), nn.PReLU(width)
 
-    def forward(self, x): return self.act(self.norm(self.conv(x)))
+    def forward(self, x): return by_clips(self.norm(self.conv(x)), self.act)
 
 # %% ../nbs/05_encoders.ipynb #2d1761bb
 @encoders.register('pase', front_end='SincNet on the waveform', source='Pascual et al. 2019, arXiv 1904.03416')
@@ -551,15 +551,19 @@ class Transformer(MelEncoder):
         for block in self.blocks: outs.append(block(outs[-1]))
         return [x.mT for x in outs]
 
-# %% ../nbs/05_encoders.ipynb #dc029e8f
+# %% ../nbs/05_encoders.ipynb #3718a398
 def timm_backbone(model: str # name of the model in timm
                  ) -> nn.Module: # gives feature maps
     "A backbone of timm with one input channel; raises `ValueError` where that is not possible"
     try: import timm
     except ImportError: raise ValueError(f"The encoder 'timm:{model}' needs the timm library: pip install 'mtssl[timm]'.") from None
-    try: return timm.create_model(model, in_chans=1, features_only=True)
-    except (RuntimeError, AttributeError) as e: raise ValueError(f'timm gives no feature maps of a model {model!r}: {e}.') from None
+    try:
+        made = timm.create_model(model, in_chans=1, features_only=True).eval()
+        with torch.no_grad(): made(torch.zeros(1, 1, 128, 64))
+    except (RuntimeError, AttributeError, AssertionError) as e: raise ValueError(f"timm makes no feature maps of a spectrogram with {model!r}: {str(e).rstrip('.')}.") from None
+    return made.train()
 
+# %% ../nbs/05_encoders.ipynb #ee48d12a
 @encoders.register('timm', front_end='log-mel', source='Wightman 2019, github.com/huggingface/pytorch-image-models')
 class Timm(MelEncoder):
     "Any 2-D backbone of the timm library on log-mel, as `timm:NAME`"
@@ -600,9 +604,9 @@ def receptive_field(self: Encoder,
     seen = (wave.grad[0].abs() > 1e-5 * wave.grad.abs().max()).nonzero()
     return (seen.max() - seen.min() + 1).item() / self.sr
 
-# %% ../nbs/05_encoders.ipynb #5407002c
-figures = dict(tcn=(6.1, .07, 0.09), pase=(.15, 1.22, 3.00), pase_plus=(.2, 1.62, 3.90), samplecnn=(.2, 1.32, 3.67), shortchunk=(2.1, 1.76, 1.71), musicnn=(3.4, 1.08, 3.47),
-               cqtnet=(1.7, 1.08, 1.13), conformer=('clip', .23, 0.43), transformer=('clip', .21, 0.29), timm=('clip', .33, 1.25)) # name -> field, GFLOP, CPU-s
+# %% ../nbs/05_encoders.ipynb #80595fdb
+figures = dict(tcn=(6.1, .07, 0.09), pase=(.15, 1.22, 3.24), pase_plus=(.2, 1.62, 4.00), samplecnn=(.2, 1.32, 3.18), shortchunk=(2.1, 1.76, 1.77), musicnn=(3.4, 1.08, 3.61),
+               cqtnet=(1.7, 1.08, 1.14), conformer=('clip', .23, 0.43), transformer=('clip', .21, 0.28), timm=('clip', .33, 1.37)) # name -> field, GFLOP, CPU-s
 for name, (field, gflop, step) in figures.items(): encoders[name].facts |= dict(field=field, gflop=gflop, step=step)
 
 @patch

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['kinds', 'titles', 'columns', 'NonFiniteLoss', 'PretrainModel', 'make_model', 'MeanScore', 'WorkerRecorder',
-           'split_weighting', 'uncounted', 'DriveWeighting', 'CropEpoch', 'statistics_crops', 'PretrainLearner',
-           'pretrain_learner', 'draw_workers', 'plot_workers', 'plot_weighting', 'write_atomically', 'save_weights',
-           'random_state', 'plain', 'set_random_state', 'cosine_table', 'SaveRun', 'Settings', 'versions',
-           'write_config', 'read_config', 'pretrain', 'resume', 'TellSteps', 'progress_text', 'check', 'run', 'fit_run',
-           'open_corpus', 'describe', 'last_cosines', 'report_run']
+           'split_weighting', 'uncounted', 'DriveWeighting', 'ClipNetwork', 'CropEpoch', 'statistics_crops',
+           'PretrainLearner', 'pretrain_learner', 'draw_workers', 'plot_workers', 'plot_weighting', 'write_atomically',
+           'save_weights', 'random_state', 'plain', 'set_random_state', 'cosine_table', 'SaveRun', 'Settings',
+           'versions', 'write_config', 'read_config', 'pretrain', 'resume', 'TellSteps', 'progress_text', 'check',
+           'run', 'fit_run', 'open_corpus', 'describe', 'last_cosines', 'report_run']
 
 # %% ../nbs/08_pretrain.ipynb #a825b879
 import io
@@ -87,7 +87,7 @@ def losses_of(self: PretrainModel, batch: Batch # from `forward`
     "Every worker's loss"
     return {name: worker.loss(batch.z, batch) for name, worker in self.workers.items()}
 
-# %% ../nbs/08_pretrain.ipynb #6b883b5b
+# %% ../nbs/08_pretrain.ipynb #4fd95a98
 @patch
 def loss(self: PretrainModel, batch: Batch, # from `forward`
          track=None # which track each crop is from, as fastai passes it on
@@ -99,13 +99,14 @@ def loss(self: PretrainModel, batch: Batch, # from `forward`
             seam = Seam(batch.layers, self.encoder.parameters())
             batch = batch.at(seam.leaves)
         losses = self.losses_of(batch)
+        if not torch.stack(list(losses.values())).isfinite().all(): raise NonFiniteLoss(losses)
         total = self.weighting(losses, seam)
         if not torch.isfinite(total + self.weighting.used.sum()): raise NonFiniteLoss(losses)
         if not self.training: self.gram, total = inner_products(seam.gradients(losses)), total.detach()
     self.worker_losses = {name: loss.detach() for name, loss in losses.items()}
     return total
 
-# %% ../nbs/08_pretrain.ipynb #814f2322
+# %% ../nbs/08_pretrain.ipynb #35d112d2
 def make_model(
     waves, # iterable of waves `[B, T]`, to measure the targets' statistics on
     encoder: str | Encoder = 'tcn', # name or object
@@ -118,6 +119,7 @@ def make_model(
     if encoder.sr != sr: raise ValueError(f'The encoder is for {encoder.sr} Hz and the sound is at {sr} Hz; make the encoder with sr={sr}.')
     workers = make_workers(workers, encoder)
     weighting = weightings.make(weighting, list(workers))
+    if weighting.names != list(workers): raise ValueError(f'The weighting was made for the workers {weighting.names}; here they are {list(workers)}, in this order.')
     wanted = {t.name: t for w in workers.values() for t in w.targets}
     statistics = fit_statistics(waves, list(wanted.values()), encoder.sr, encoder.hop) if wanted else Statistics({}, {})
     return PretrainModel(encoder, workers, weighting, statistics)
@@ -135,7 +137,7 @@ class MeanScore(Metric):
     @property
     def name(self): return 'r2'
 
-# %% ../nbs/08_pretrain.ipynb #a10dc019
+# %% ../nbs/08_pretrain.ipynb #9dbf66f0
 kinds = 'loss', 'r2', 'weight', 'share', 'norm' # what is recorded of a worker
 
 class WorkerRecorder(Callback):
@@ -155,7 +157,7 @@ class WorkerRecorder(Callback):
         losses = torch.stack(list(m.worker_losses.values()))
         if self.training:
             weighted = m.weighting.used.abs() * losses
-            self.used.append(torch.stack([m.weighting.used, weighted / weighted.sum()]))
+            self.used.append(torch.stack([m.weighting.used, weighted / weighted.sum().clamp(min=1e-12)]))
         else:
             scores = torch.stack([torch.as_tensor(w.score, device=losses.device) for w in m.workers.values()])
             self.seen.append((find_bs(self.yb), torch.stack([losses, scores, m.gram.diagonal().sqrt()]), m.gram))
@@ -167,7 +169,8 @@ class WorkerRecorder(Callback):
         gram = sum(clips * g for clips, _, g in self.seen) / n
         weight, share = torch.stack(self.used).mean(0).tolist()
         names, length = list(self.model.workers), gram.diagonal().sqrt().clamp(min=1e-12)
-        self.recorder.by_worker += [dict(epoch=self.epoch, worker=n, loss=a, r2=b, weight=c, share=d, norm=e) for n, a, b, c, d, e in zip(names, loss, r2, weight, share, norm)]
+        epoch = len(self.recorder.cosines)
+        self.recorder.by_worker += [dict(epoch=epoch, worker=n, loss=a, r2=b, weight=c, share=d, norm=e) for n, a, b, c, d, e in zip(names, loss, r2, weight, share, norm)]
         self.recorder.cosines.append((gram / length.outer(length)).tolist())
         self.used = []
 
@@ -218,6 +221,11 @@ class DriveWeighting(Callback):
 
     def after_train(self): self.model.weighting.after_epoch()
 
+# %% ../nbs/08_pretrain.ipynb #9d5e8f7c
+class ClipNetwork(GradientClip):
+    "Clips the joint norm of the gradients of encoder and workers"
+    def before_step(self): nn.utils.clip_grad_norm_(split_weighting(self.model)[0], self.max_norm, self.norm_type)
+
 # %% ../nbs/08_pretrain.ipynb #d0b92605
 class CropEpoch(Callback):
     "Tells the crops which epoch it is, so that a resumed run sees the crops it would have seen"
@@ -234,7 +242,7 @@ def statistics_crops(dls, # from `corpus_dls`
         seen += len(wave)
         if seen >= crops: return
 
-# %% ../nbs/08_pretrain.ipynb #66b668c5
+# %% ../nbs/08_pretrain.ipynb #be2b3aff
 class PretrainLearner(Learner):
     "fastai's `Learner` over a `PretrainModel`"
 
@@ -258,7 +266,7 @@ def pretrain_learner(
     set_seed(seed)
     dls = corpus_dls(corpus, seconds=seconds, bs=bs, crops_per_epoch=crops_per_epoch, seed=seed, device=device)
     model = make_model(statistics_crops(dls), encoder, workers, weighting, corpus.sr).to(dls.device)
-    own = [WorkerRecorder(), DriveWeighting(), CropEpoch(), GradientClip(clip)]
+    own = [WorkerRecorder(), DriveWeighting(), CropEpoch(), ClipNetwork(clip)]
     return PretrainLearner(dls, model, model.loss, opt_func=partial(Adam, decouple_wd=True), lr=lr, wd=wd, metrics=MeanScore(),
                     splitter=split_weighting, cbs=own + list(cbs), **kwargs)
 
@@ -331,12 +339,13 @@ def plot_weighting(history: pd.DataFrame, # a run's history.csv
     figure.legend(*axes[0].get_legend_handles_labels(), loc='outside right center', fontsize='small')
     return figure
 
-# %% ../nbs/08_pretrain.ipynb #dcfeee11
+# %% ../nbs/08_pretrain.ipynb #04f362f2
 @patch
 def history(self: PretrainLearner) -> pd.DataFrame: # epoch, step, `WORKER.loss` and so on
     "What was recorded of every worker, a row an epoch, in the form of a run's history.csv"
-    rows = {}
-    for w in self.recorder.by_worker:
+    rows, found = {}, getattr(self.recorder, 'by_worker', None)
+    if not found: raise ValueError('There is no history yet; fit first.')
+    for w in found:
         row = rows.setdefault(w['epoch'], dict(epoch=w['epoch'] + 1, step=(w['epoch'] + 1) * len(self.dls.train)))
         row.update({f"{w['worker']}.{k}": w[k] for k in kinds})
     return pd.DataFrame(rows.values())
@@ -447,7 +456,7 @@ def load(self: SaveRun) -> int: # the epoch to continue with
     set_random_state(state['random'])
     return self.start
 
-# %% ../nbs/08_pretrain.ipynb #9180cf39
+# %% ../nbs/08_pretrain.ipynb #23af4915
 @dataclass
 class Settings:
     "Everything that decides what a pre-training does"
@@ -467,6 +476,8 @@ class Settings:
         least = dict(epochs=1, bs=2, crops_per_epoch=1, sr=1000)
         for name, low in least.items():
             if (value := getattr(self, name)) is not None and value < low: raise ValueError(f'{name}={value} is too small; {low} is the least.')
+        for name in 'encoder', 'weighting':
+            if not isinstance(getattr(self, name), str): raise ValueError(f'{name} is text in the settings of a run, not a {type(getattr(self, name)).__name__}; give objects to pretrain_learner.')
         for name in 'seconds', 'lr':
             if getattr(self, name) <= 0: raise ValueError(f'{name}={getattr(self, name)} must be above 0.')
 
@@ -604,7 +615,7 @@ def describe(learn: Learner, # before training
     return (f'{len(corpus)} tracks, {corpus.seconds / 3600:.2f} hours; {len(corpus.problems)} files left out; {steps}\n'
             f'encoder {count_parameters(e):,} parameters, {len(w)} workers {count_parameters(w):,}: {", ".join(w)}')
 
-# %% ../nbs/08_pretrain.ipynb #bb09119a
+# %% ../nbs/08_pretrain.ipynb #915ac2be
 def last_cosines(out: Path, # the run folder
                  names: list # the workers
                 ) -> pd.DataFrame: # `[K, K]`
@@ -619,7 +630,7 @@ def report_run(out: Path # the run folder
     "Draw a run's history into `report.html`"
     config, history = read_config(out), pd.read_csv(Path(out)/'history.csv')
     last, names = history.iloc[-1], [c[:-3] for c in history if c.endswith('.r2')]
-    workers = [dict(worker=n, **{k: round(last[f'{n}.{k}'], 3) for k in kinds}) for n in names]
+    workers = [dict(worker=n, **{k: float(f"{last[f'{n}.{k}']:.3g}") for k in kinds}) for n in names]
     facts = dict(config['settings'], source=config['source'], **{f'{k} parameters': n for k, n in config['parameters'].items()}, **config['versions'])
     return write_report(Path(out)/'report.html', 'Pre-training run', f'After {int(last.step)} steps; loss, R² and gradient norm on validation crops, weight and share over the last epoch:',
                         pd.DataFrame(workers), plot_workers(history), '# Weighting', plot_weighting(history, names, last_cosines(out, names)),

@@ -57,7 +57,7 @@ def show_scores(scores: list, # of dicts with features, task, value, low and hig
     for s in scores: rows.setdefault(s['features'], {'': s['features']})[s['task']] = cell(s)
     show_table(list(rows.values()), title)
 
-# %% ../nbs/12_cli.ipynb #d5f41d68
+# %% ../nbs/12_cli.ipynb #3520f429
 def kinds(kind: str # 'targets', 'encoders', 'workers', 'weightings' or 'datasets'
          ) -> list: # of dicts with at least name and summary
     "What there is of one kind; raises `ValueError` for another word"
@@ -89,7 +89,7 @@ def info(kind: Annotated[str, typer.Argument(help='targets, encoders, workers, w
     "List what there is, one line each. Example: `mtssl info targets`"
     rows = kinds(kind)
     if as_json: print(json.dumps(rows, indent=1))
-    else: show_table([{'name': r['name'], **r} for r in rows])
+    else: show_table([{'name': r['name'], **r} for r in rows], 'Size: features a frame at hop 512. Cost: CPU ms a minute of audio, alone.' if kind == 'targets' else '')
 
 # %% ../nbs/12_cli.ipynb #f34cee94
 @app.command()

@@ -50,7 +50,7 @@ def test_own_music(installed, music, tmp_path):
         lines = [l for l in done.stdout.splitlines() if name in l]
         assert lines and reason.lower() in lines[0].lower(), f'{name} should be left out because it is {reason}; it said: {lines or done.stdout}'
     assert '5 files were left out' in done.stdout, done.stdout
-    wanted = {'config.json', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'report.html', 'checkpoints', 'corpus'}
+    wanted = {'config.json', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'cosines.csv', 'report.html', 'checkpoints', 'corpus'}
     assert wanted == {p.name for p in (tmp_path/'run').iterdir()}
 
     manifest = (tmp_path/'run'/'corpus'/'manifest.parquet').read_bytes()

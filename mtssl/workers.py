@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['workers', 'loss_functions', 'rhythm', 'harmony', 'timbre', 'worker_sets', 'Batch', 'Worker', 'RegressionWorker',
-           'FrameWorker', 'Scale', 'ClipWorker', 'decoder_strides', 'WaveformWorker', 'make_worker', 'split_names',
-           'worker_names', 'Workers', 'make_workers']
+           'FrameWorker', 'Scale', 'ClipWorker', 'decoder_strides', 'WaveformWorker', 'make_worker', 'worker_names',
+           'Workers', 'make_workers']
 
 # %% ../nbs/06_workers.ipynb #002ace3a
 import math
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from .analysis import Analysis
 from .encoders import Encoder, count_parameters, default_layers, pool
-from .registry import Registry, parse_spec
+from .registry import Registry, parse_spec, split_names
 from .statistics import Statistics
 from .targets import Target, targets
 
@@ -187,17 +187,6 @@ harmony = ['chroma_cqt', 'clip(chroma_cqt)']
 timbre = ['logmel', 'mfcc', 'spectral_contrast', 'clip(mfcc)', 'clip(spectral_contrast)']
 worker_sets = dict(classic=['waveform', 'lps', 'logmel', 'mfcc'], music=timbre + harmony + rhythm)
 worker_sets['all'] = worker_sets['classic'] + [w for w in worker_sets['music'] if w not in worker_sets['classic']]
-
-# %% ../nbs/06_workers.ipynb #8c38e61a
-def split_names(text: str # names with commas between them
-               ) -> list:
-    "The names in `text`; commas in brackets do not separate"
-    names, depth = [''], 0
-    for c in text:
-        depth += (c == '(') - (c == ')')
-        if c == ',' and not depth: names.append('')
-        else: names[-1] += c
-    return [n.strip() for n in names]
 
 # %% ../nbs/06_workers.ipynb #8ae41e7d
 def worker_names(spec # a set's name, names with commas between them, or a list of names and workers

@@ -314,9 +314,9 @@ class Distortions(nn.Module):
                 out = changed if len(picked) == len(out) else out.index_copy(0, picked.to(out.device), changed)
         return out.to(wave.dtype)
 
-# %% ../nbs/05b_distortions.ipynb #68c59e81
+# %% ../nbs/05b_distortions.ipynb #0f925a8d
 distortion_sets = dict(
-    light=['noise(snr=(20, 40))', 'gain(db=(-12, 6))', 'low_pass(p=.3, cutoff=(4000, 10000))'],
+    light=['reverb(p=.3, rt60=(.1, .5), drr=(5, 15))', 'noise(p=.5, snr=(15, 40))', 'low_pass(p=.2, cutoff=(6000, 10000))'],
     pase_plus=['reverb(p=.5)', 'background(p=.1, snr=(5, 10))', 'noise(p=.4, snr=(0, 10))', 'clipping(p=.2, drive=(6, 20))',
                'time_dropout(p=.2)', 'band_drop(p=.35)', 'low_pass(p=.25, cutoff=4000)'],
     all=[f'{name}(p=.3)' for name in ('background', 'reverb', 'noise', 'polarity', 'gain', 'clipping', 'low_pass', 'band_drop', 'time_dropout')])
@@ -325,8 +325,10 @@ def make_distortions(
     spec, # a set's name, names with commas between them, a list of names and distortions, or nothing: '' or `None`
     sr: int, # sample rate of the waves, Hz
 ) -> Distortions:
-    "The distortions that `spec` describes, in order; raises `ValueError` for names there are not"
-    if isinstance(spec, Distortions): return spec
+    "The distortions that `spec` describes, in order; raises `ValueError` for names there are not, or distortions made for another `sr`"
+    if isinstance(spec, Distortions):
+        if spec.sr != sr: raise ValueError(f'The distortions are for {spec.sr} Hz and the sound is at {sr} Hz; make them with sr={sr}.')
+        return spec
     if isinstance(spec, Distortion): spec = [spec]
     if isinstance(spec, str): spec = split_names(spec) if spec.strip() else []
     spec = [d for s in spec or [] for d in (distortion_sets.get(s, [s]) if isinstance(s, str) else [s])]

@@ -3,8 +3,8 @@
     python benchmarks/distortions.py
     python benchmarks/distortions.py --json nbs/distortions_cost.json
 
-Each distortion is made with p=1 and default ranges, and works on a batch of noise; sets are as they are. Rounds of all are interleaved and the
-least of a distortion's times is given: what others do on the machine can only add.
+Each distortion is made with p=1 and default ranges, and works on a batch of noise; sets are as they are. Rounds of all are interleaved. Of a
+distortion's times the least is given, because what others do on the machine can only add; of a set's the mean, because it picks other clips each time.
 """
 import os
 for name in 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS': os.environ.setdefault(name, '1')
@@ -29,7 +29,7 @@ if __name__ == '__main__':
     parser.add_argument('--clips', type=int, default=16, help='clips in the batch')
     parser.add_argument('--seconds', type=float, default=6., help='length of a clip')
     parser.add_argument('--sr', type=int, default=22_050, help='sample rate, Hz')
-    parser.add_argument('--repeats', type=int, default=7, help='batches of each')
+    parser.add_argument('--repeats', type=int, default=15, help='batches of each')
     parser.add_argument('--json', help='also write the figures here')
     args = parser.parse_args()
     wave = torch.randn(args.clips, int(args.sr * args.seconds), generator=torch.Generator().manual_seed(0)) / 10
@@ -40,7 +40,6 @@ if __name__ == '__main__':
     times = {name: [] for name in made}
     for _ in range(args.repeats):
         for name, d in made.items(): times[name].append(seconds_of(d, wave, draws[name]) * 1000 / minutes)
-    # a set picks other clips every time, so its mean counts; a single distortion does the same work every time
     rows = [dict(name=name if name in distortions else f'set {name}', ms=round(min(t) if name in distortions else sum(t) / len(t), 2)) for name, t in times.items()]
     print(f'CPU ms a minute of audio, batches of {args.clips} clips of {args.seconds:g} s at {args.sr} Hz, 1 thread')
     for row in rows: print(f"{row['name']:16}{row['ms']:8.2f}")

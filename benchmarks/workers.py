@@ -13,12 +13,12 @@ from itertools import islice
 import numpy as np
 import torch
 from mtssl.analysis import Analysis
+from mtssl.distortions import seeded
 from mtssl.encoders import count_parameters, encoders
 from mtssl.pretrain import versions
 from mtssl.statistics import fit_statistics
 from mtssl.synth import synthesise
 from mtssl.targets import targets
-from mtssl.views import seeded
 from mtssl.workers import hear, make_worker, worker_sets
 
 warnings.filterwarnings('ignore')

@@ -42,7 +42,8 @@ from .report import write_report
 from .analysis import Analysis
 from .statistics import Statistics, fit_statistics
 from .weighting import Seam, Weighting, inner_products, weightings
-from .views import Whole, seeded, unchanged
+from .distortions import make_distortions, seeded
+from .views import Whole, unchanged
 from .workers import Batch, FrameWorker, Workers, hear, make_workers
 
 # %% ../nbs/08_pretrain.ipynb #aa6f5aee
@@ -130,9 +131,10 @@ def loss(self: PretrainModel, batches: dict, # from `forward`
 def make_model(
     waves, # iterable of waves `[B, T]`, to measure the targets' statistics on
     encoder: str | Encoder = 'tcn', # name or object
-    workers='all', # a set, names with commas between them, or a list
+    workers='music', # a set, names with commas between them, or a list
     weighting: str | Weighting = 'equal', # name or object
     sr: int = 22_050, # sample rate of the waves, Hz
+    distortions='', # of what the encoder hears in training: a set, names with commas between them, or a list
 ) -> PretrainModel:
     "A model from names; the statistics of its targets measured on `waves`; raises `ValueError` for names there are not, or an encoder for another `sr`"
     encoder = encoders.make(encoder, sr=sr)
@@ -142,7 +144,7 @@ def make_model(
     if weighting.names != list(workers): raise ValueError(f'The weighting was made for the workers {weighting.names}; here they are {list(workers)}, in this order.')
     wanted = {t.name: t for w in workers.values() for t in w.targets}
     statistics = fit_statistics(waves, list(wanted.values()), encoder.sr, encoder.hop) if wanted else Statistics({}, {})
-    return PretrainModel(encoder, workers, weighting, statistics)
+    return PretrainModel(encoder, workers, weighting, statistics, make_distortions(distortions, sr))
 
 # %% ../nbs/08_pretrain.ipynb #107d694c
 class MeanScore(Metric):
@@ -259,7 +261,7 @@ class PretrainLearner(Learner):
 def pretrain_learner(
     corpus: Corpus, # sound to learn from
     encoder: str | Encoder = 'tcn', # name or object
-    workers='all', # a set, names with commas between them, or a list
+    workers='music', # a set, names with commas between them, or a list
     weighting: str | Weighting = 'equal', # name or object
     seconds: float = 6., # length of a crop, s
     bs: int = 16, # crops a batch
@@ -268,6 +270,7 @@ def pretrain_learner(
     lr: float = 1.5e-3, # learning rate for `learn.fit`
     wd: float = .01, # decoupled weight decay
     clip: float = 1., # largest norm of the gradient
+    distortions='', # of what the encoder hears in training: a set, names with commas between them, or a list
     device=None, # None: a GPU where there is one
     cbs=(), # further callbacks
     **kwargs, # further arguments of fastai's `Learner`
@@ -275,7 +278,7 @@ def pretrain_learner(
     "A fastai `Learner` that pre-trains `encoder` on random crops of `corpus`"
     set_seed(seed)
     dls = corpus_dls(corpus, seconds=seconds, bs=bs, crops_per_epoch=crops_per_epoch, seed=seed, device=device)
-    model = make_model(statistics_crops(dls), encoder, workers, weighting, corpus.sr).to(dls.device)
+    model = make_model(statistics_crops(dls), encoder, workers, weighting, corpus.sr, distortions).to(dls.device)
     own = [WorkerRecorder(), DriveWeighting(), CropEpoch(), ClipNetwork(clip)]
     return PretrainLearner(dls, model, model.loss, opt_func=partial(Adam, decouple_wd=True), lr=lr, wd=wd, metrics=MeanScore(),
                     splitter=split_weighting, cbs=own + list(cbs), **kwargs)
@@ -294,7 +297,7 @@ def show_worker(self: PretrainLearner,
         batch = model(wave.to(next(model.parameters()).device))[worker.view]
         prediction = worker.predict(batch.z, batch).unflatten(1, (-1, worker.context))[:, :, worker.context // 2]
         pictures = dict(target=batch.target(worker.target), prediction=prediction)
-    if axes is None: axes = plt.subplots(1, 2, figsize=(8, 2.2), sharey=True)[1]
+    if axes is None: axes = plt.subplots(1, 2, figsize=(7, 1.8), sharey=True)[1]
     low, high = pictures['target'].min().item(), pictures['target'].max().item()
     for ax, (what, x) in zip(axes, pictures.items()):
         ax.imshow(x[0].cpu(), origin='lower', aspect='auto', vmin=low, vmax=high, interpolation='nearest')
@@ -308,7 +311,7 @@ def show_results(self: PretrainLearner,
     "Draw targets and predictions of the first `n` frame-level workers"
     import matplotlib.pyplot as plt
     names = [name for name, w in self.model.workers.items() if isinstance(w, FrameWorker)][:n]
-    figure, axes = plt.subplots(len(names), 2, figsize=(8, 2.2 * len(names)), squeeze=False, sharey='row', layout='constrained')
+    figure, axes = plt.subplots(len(names), 2, figsize=(7, 1.8 * len(names)), squeeze=False, sharey='row', layout='constrained')
     for name, pair in zip(names, axes): self.show_worker(name, pair)
 
 # %% ../nbs/08_pretrain.ipynb #a1c9eca1
@@ -472,8 +475,9 @@ def load(self: SaveRun) -> int: # the epoch to continue with
 class Settings:
     "Everything that decides what a pre-training does"
     encoder: str = 'tcn' # name, with arguments in brackets
-    workers: str = 'all' # a set, or names with commas between them
+    workers: str = 'music' # a set, or names with commas between them
     weighting: str = 'equal' # name, with arguments in brackets
+    distortions: str = '' # of what the encoder hears: a set, or names with commas between them
     epochs: int = 20 # passes
     crops_per_epoch: int | None = None # crops in a pass; None: as many as cover the audio once
     seconds: float = 6. # length of a crop, s
@@ -576,6 +580,9 @@ def check(settings: Settings, # of a pre-training that shall begin
     encoder = encoders.make(settings.encoder, sr=settings.sr)
     workers = make_workers(settings.workers, encoder)
     weightings.make(settings.weighting, list(workers))
+    make_distortions(settings.distortions, settings.sr)
+    wave = torch.zeros(2, round(settings.seconds * settings.sr))
+    for view in [Whole(), *(w.view for w in workers.values())]: heard = view(wave, settings.sr, encoder.hop)[0]
     encoder.eval()(torch.zeros(1, 4 * encoder.hop))
     try: torch.zeros(1, device=device)
     except (RuntimeError, AssertionError): raise ValueError(f'There is no device {device!r} here; use cpu.') from None
@@ -590,7 +597,7 @@ def run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus=N
     if corpus.sr != s.sr: raise ValueError(f'The corpus is at {corpus.sr} Hz, and sr={s.sr} was asked for.')
     save = SaveRun(out, keep_every)
     learn = pretrain_learner(corpus, s.encoder, s.workers, s.weighting, s.seconds, s.bs, s.crops_per_epoch, s.seed, s.lr, s.wd,
-                             device=device, moms=(.9, .9, .9), cbs=[save, *cbs])
+                             distortions=s.distortions, device=device, moms=(.9, .9, .9), cbs=[save, *cbs])
     learn.recorder.add_time = False
     if checkpoint.exists(): save.load()
     else:

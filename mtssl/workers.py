@@ -6,7 +6,7 @@
 __all__ = ['workers', 'loss_functions', 'most_values', 'rhythm', 'harmony', 'timbre', 'worker_sets', 'Batch', 'hear', 'Worker',
            'RegressionWorker', 'FrameWorker', 'Scale', 'read_embedding', 'ClipWorker', 'decoder_strides',
            'WaveformWorker', 'PairWorker', 'LIM', 'GIM', 'SPC', 'Order', 'NTXent', 'ShiftWorker', 'TempoShift',
-           'PitchShift', 'make_worker', 'split_names', 'worker_names', 'Workers', 'make_workers']
+           'PitchShift', 'make_worker', 'worker_names', 'Workers', 'make_workers']
 
 # %% ../nbs/06_workers.ipynb #002ace3a
 import math
@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from .analysis import Analysis
 from .encoders import Encoder, count_parameters, default_layers, pool
-from .registry import Registry, parse_spec
+from .registry import Registry, parse_spec, split_names
 from .statistics import Statistics
 from .targets import Target, targets
 from .views import Halves, Masked, Shifted, View, Whole, unchanged
@@ -337,17 +337,6 @@ timbre = ['logmel', 'mfcc', 'spectral_contrast', 'clip(mfcc)', 'clip(spectral_co
 worker_sets = dict(classic=['waveform', 'lps', 'mfcc', 'prosody', 'lim', 'gim', 'spc'], music=timbre + harmony + rhythm,
                    relational=['lim', 'gim', 'spc', 'order', 'ntxent', 'tempo_shift', 'pitch_shift'])
 worker_sets['all'] = list(dict.fromkeys(w for members in worker_sets.values() for w in members))
-
-# %% ../nbs/06_workers.ipynb #8c38e61a
-def split_names(text: str # names with commas between them
-               ) -> list:
-    "The names in `text`; commas in brackets do not separate"
-    names, depth = [''], 0
-    for c in text:
-        depth += (c == '(') - (c == ')')
-        if c == ',' and not depth: names.append('')
-        else: names[-1] += c
-    return [n.strip() for n in names]
 
 # %% ../nbs/06_workers.ipynb #8ae41e7d
 def worker_names(spec # a set's name, names with commas between them, or a list of names and workers

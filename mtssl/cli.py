@@ -192,14 +192,14 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
 # %% ../nbs/12_cli.ipynb #a8208a7b
 @app.command()
 def probe(model: Annotated[Path, typer.Argument(help='A run folder, or a saved encoder.')],
-          dataset: Annotated[str, typer.Argument(help='A folder a class, a CSV, or a name such as "synth(test=200)".')] = 'synth',
+          dataset: Annotated[str, typer.Argument(help='A folder a class, a CSV, or a set such as gtzan or "synth(test=200)"; see `mtssl info datasets`.')] = 'synth',
           out: Annotated[Optional[Path], typer.Option(help='Write the scores to this CSV, too.')] = None,
           quiet: Quiet = False):
     "Probe a run on a labelled set, beside its baselines. Example: `mtssl probe runs/mine music/labels.csv`"
-    from mtssl.probes import probe_all, scores_table
     from mtssl.datasets import labelled_set
-    from mtssl.study import probe_features
     labelled = labelled_set(dataset)
+    from mtssl.probes import probe_all, scores_table
+    from mtssl.study import probe_features
     results = probe_all(probe_features(model, labelled, quiet), labelled)
     scores = scores_table(results)
     show_scores(scores.to_dict('records'), f'{labelled.name}: accuracy with 95 % intervals')

@@ -95,7 +95,8 @@ def _check_values(table, task, columns):
         numbers = pd.to_numeric(values, errors='coerce')
         good = numbers.isin([0, 1]) if task.type == 'multi-label' else np.isfinite(numbers) & ((numbers > 0) | (task.type == 'regression'))
         if not pd.api.types.is_numeric_dtype(values): good &= values.map(lambda v: not isinstance(v, str))
-    if not good.all(): raise ValueError(f"Task {task.name!r} of type {task.type} has {_few(map(repr, dict.fromkeys(values[~good])))} for a label; it takes {wanted[task.type]}.")
+    if not good.all():
+        raise ValueError(f"Task {task.name!r} of type {task.type} has {_few(map(repr, dict.fromkeys(values[~good])))} for a label; it takes {wanted[task.type]}.")
 
 def check_task(table: pd.DataFrame, # a row a clip
                task: Task # one of its tasks
@@ -121,13 +122,17 @@ def check_classes(table: pd.DataFrame, # a row a clip
     test = table['split'] == 'test'
     if task.type == 'multi-label':
         one_sided = [c for c in task.columns(table) if table.loc[test, c].nunique() < 2 or table.loc[~test, c].nunique() < 2]
-        if one_sided: raise ValueError(f"Task {task.name!r} has {_count(len(one_sided), 'class', 'classes')} that all or none of the clips of a split have ({_few(one_sided)}); a class needs clips with and without it on either side.")
+        if one_sided:
+            raise ValueError(f"Task {task.name!r} has {_count(len(one_sided), 'class', 'classes')} that all or none of the clips of a split have ({_few(one_sided)}); "
+                             "a class needs clips with and without it on either side.")
     if task.type != 'single-label': return task
     counts, trained = table[task.column].value_counts(), table.loc[~test, task.column].dropna()
     if len(single := sorted(counts.index[counts < 2])):
-        raise ValueError(f"Task {task.name!r} has {_count(len(single), 'class', 'classes')} with one clip ({_few(single)}); a class needs two, to learn from and to be judged on.")
+        raise ValueError(f"Task {task.name!r} has {_count(len(single), 'class', 'classes')} with one clip ({_few(single)}); "
+                         "a class needs two, to learn from and to be judged on.")
     if untrained := sorted(set(counts.index) - set(trained)):
-        raise ValueError(f"Task {task.name!r} has {_count(len(untrained), 'class', 'classes')} without a training clip ({_few(untrained)}); perhaps all their clips are of one group.")
+        raise ValueError(f"Task {task.name!r} has {_count(len(untrained), 'class', 'classes')} without a training clip ({_few(untrained)}); "
+                         "perhaps all their clips are of one group.")
     return task
 
 # %% ../nbs/03_datasets.ipynb #f404e0ed
@@ -170,7 +175,8 @@ def summary(dataset: LabelledSet # any labelled set
         counts, values = labelled['split'].value_counts(), labelled[task.columns(labelled)]
         head = dict(task=task.name, type=task.type, metric=task.metric)
         tail = {s: counts.get(s, 0) for s in splits} | dict(groups=labelled['group'].nunique())
-        if task.type in ('regression', 'tempo'): return head | dict(classes='') | tail | dict(commonest='', range='{:.4g} to {:.4g}'.format(*values[task.column].agg(['min', 'max'])))
+        if task.type in ('regression', 'tempo'):
+            return head | dict(classes='') | tail | dict(commonest='', range='{:.4g} to {:.4g}'.format(*values[task.column].agg(['min', 'max'])))
         multi = task.type == 'multi-label'
         share = values.mean().max() if multi else values[task.column].value_counts(normalize=True).iloc[0]
         return head | dict(classes=values.shape[1] if multi else values[task.column].nunique()) | tail | dict(commonest=round(share, 3), range='')
@@ -247,7 +253,8 @@ def _strict(dataset):
 # %% ../nbs/03_datasets.ipynb #f6d4ae52
 _split_names = dict(training='train', validation='valid', val='valid', dev='valid', testing='test')
 
-@datasets.register('csv', tasks='your columns', classes='', hours='', licence='yours', metric="by the task's type", splits='your column split, or drawn by groups', where='a CSV with a column path')
+@datasets.register('csv', tasks='your columns', classes='', hours='', licence='yours', metric="by the task's type",
+                   splits='your column split, or drawn by groups', where='a CSV with a column path')
 def csv(path, # the CSV, or a folder that holds `labels.csv`
         root=None, # the folder paths are relative to; `None`: the CSV's own
         labels=None, # columns to make tasks of, or a dict of column and task type; `None`: columns of classes, and `NAME.CLASS` of zeros and ones
@@ -261,11 +268,14 @@ def csv(path, # the CSV, or a folder that holds `labels.csv`
     table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[''])
     if 'path' not in table: raise ValueError(f"{path.name} has no column 'path'; it has {_few(table.columns, 9)}.")
     load = FileClips(Path(root or path.parent), table['path'].tolist()).check()
-    tasks = _found_tasks(table) if labels is None else [Task(c, type=t) for c, t in (labels.items() if isinstance(labels, dict) else ((c, 'single-label') for c in labels))]
+    types = labels if isinstance(labels, dict) else dict.fromkeys(labels or [], 'single-label')
+    tasks = _found_tasks(table) if labels is None else [Task(c, type=t) for c, t in types.items()]
     if not tasks: raise ValueError(f"{path.name} has no column of labels beside {_few(table.columns, 9)}.")
     for task in tasks: _read_labels(table, task)
     table['group'] = table['group'].fillna(table['path']) if 'group' in table else table['path']
-    if drawn := 'split' not in table: table['split'] = split_groups(table, test, label=next((t.column for t in tasks if t.type == 'single-label' and t.column in table), None), seed=seed)
+    if drawn := 'split' not in table:
+        label = next((t.column for t in tasks if t.type == 'single-label' and t.column in table), None)
+        table['split'] = split_groups(table, test, label=label, seed=seed)
     table['split'] = table['split'].replace(_split_names)
     dataset = LabelledSet(path.parent.name if path.name == 'labels.csv' else path.stem, table, tasks, load)
     return _strict(dataset) if drawn else dataset
@@ -289,7 +299,8 @@ def save_set(dataset: LabelledSet, # any labelled set
     return out / 'labels.csv'
 
 # %% ../nbs/03_datasets.ipynb #64164327
-@datasets.register('folder', tasks='class', classes='your folders', hours='', licence='yours', metric='accuracy', splits='folders train, valid, test, or drawn by groups', where='a folder a class')
+@datasets.register('folder', tasks='class', classes='your folders', hours='', licence='yours', metric='accuracy',
+                   splits='folders train, valid, test, or drawn by groups', where='a folder a class')
 def folder(root, # a folder of class folders
            test: float = .2, # share of the clips for testing, if the top folders are no splits
            seed: int = 0 # of that draw
@@ -334,7 +345,8 @@ def _render(n, seconds, sr, seed, jobs, quiet, what):
     return waves, labels_table(labels)
 
 # %% ../nbs/03_datasets.ipynb #275cafcb
-@datasets.register('synth', tasks='instrument, style, tempo, key', classes='10, 8, 10, 24', hours='2.5', licence='none needed', metric='accuracy', splits='train, test, from different seeds', where='rendered by mtssl.synth')
+@datasets.register('synth', tasks='instrument, style, tempo, key', classes='10, 8, 10, 24', hours='2.5', licence='none needed', metric='accuracy',
+                   splits='train, test, from different seeds', where='rendered by mtssl.synth')
 def synth(train: int = 500, # clips for training
           test: int = 1000, # clips for testing
           seconds: float = 6., # length of a clip [s]

@@ -414,7 +414,7 @@ def tinysol(root=None, # the folder that holds the CSV, or `annotation`, and the
 
 # %% ../nbs/03b_public_sets.ipynb #6e096d58
 @datasets.register('mirdata', tasks='an attribute of its tracks', classes='', hours='', licence="the set's", metric="by the task's type",
-                   splits='an attribute of its tracks, or drawn by groups', where="pip install mtssl[mirdata], then mirdata.initialize('gtzan_genre').download()")
+                   splits='an attribute of its tracks, or drawn by groups', where="mirdata.initialize('gtzan_genre').download(), after pip install mtssl[mirdata]")
 def mirdata(name: str, # a set of mirdata's, such as 'gtzan_genre'
             label: str, # an attribute of its tracks, such as 'genre'; a multi-label one is a list of classes, or a dict of class and confidence
             type: str = 'single-label', # of the task

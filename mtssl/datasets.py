@@ -84,19 +84,21 @@ def check_table(table: pd.DataFrame # a row a clip
     return table
 
 # %% ../nbs/03_datasets.ipynb #77724c49
+_wanted = {'multi-label': '1, 0 or empty', 'regression': 'a finite number', 'tempo': 'a number of beats a minute above 0',
+           'key': "tonic and mode such as 'F# minor', as key_name gives them"}
+
+def _good(values, type):
+    "Which labels of a column without empty cells are of a task's type"
+    if type == 'single-label': return np.ones(len(values), bool)
+    if type == 'key': return values.isin(keys)
+    numbers = pd.to_numeric(values, errors='coerce')
+    good = numbers.isin([0, 1]) if type == 'multi-label' else np.isfinite(numbers) & ((numbers > 0) | (type == 'regression'))
+    return good if pd.api.types.is_numeric_dtype(values) else good & ~values.map(lambda v: isinstance(v, str))
+
 def _check_values(table, task, columns):
-    "Raise `ValueError` for the first label that is not of the task's type"
-    wanted = {'multi-label': '1, 0 or empty', 'regression': 'a finite number', 'tempo': 'a number of beats a minute above 0',
-              'key': "tonic and mode such as 'F# minor', as key_name gives them"}
-    if task.type == 'single-label': return
-    values = table[columns].stack().dropna()
-    if task.type == 'key': good = values.isin(keys)
-    else:
-        numbers = pd.to_numeric(values, errors='coerce')
-        good = numbers.isin([0, 1]) if task.type == 'multi-label' else np.isfinite(numbers) & ((numbers > 0) | (task.type == 'regression'))
-        if not pd.api.types.is_numeric_dtype(values): good &= values.map(lambda v: not isinstance(v, str))
-    if not good.all():
-        raise ValueError(f"Task {task.name!r} of type {task.type} has {_few(map(repr, dict.fromkeys(values[~good])))} for a label; it takes {wanted[task.type]}.")
+    "Raise `ValueError` for labels that are not of the task's type"
+    bad = [v for c in columns for values in [table[c].dropna()] for v in values[~_good(values, task.type)].unique()]
+    if bad: raise ValueError(f"Task {task.name!r} of type {task.type} has {_few(map(repr, dict.fromkeys(bad)))} for a label; it takes {_wanted[task.type]}.")
 
 def check_task(table: pd.DataFrame, # a row a clip
                task: Task # one of its tasks

@@ -44,8 +44,9 @@ def _table(rows, *labels): return pd.DataFrame(rows, columns=['path', 'split', '
 
 def _hot(lists, classes, column):
     "Columns `COLUMN.CLASS`, 1 where a row's list has the class, else 0"
-    sets = [set(l) for l in lists]
-    return pd.DataFrame({f'{column}.{c}': [float(c in s) for s in sets] for c in classes})
+    hot, number = np.zeros((len(lists), len(classes))), {c: i for i, c in enumerate(classes)}
+    hot[np.repeat(np.arange(len(lists)), [len(l) for l in lists]), [number[c] for l in lists for c in l]] = 1
+    return pd.DataFrame(hot, columns=[f'{column}.{c}' for c in classes])
 
 def _whole(table):
     "The table with every group in one split: a group that the official split tears becomes one group a split"

@@ -51,11 +51,11 @@ keys = [f'{tonic} {mode}' for mode in ('major', 'minor') for tonic in 'C C# D D#
 def key_name(text: str # such as `'Db minor'`, `'C#m'` or `'A:min'`
             ) -> str: # one of `keys`
     "The one spelling of a major or minor key; raises `ValueError` for anything else"
-    match = re.fullmatch(r'\s*([A-G])([#b]?)[\s:]*(major|maj|minor|min|m)\s*', text, re.I)
+    match = re.fullmatch(r'\s*([A-Ga-g])([#b]?)[\s:]*((?i:major|maj|minor|min)|M|m)\s*', text)
     if not match: raise ValueError(f"{text!r} is not a major or minor key; write tonic and mode, such as 'F# minor'.")
     tonic, sign, mode = match.groups()
-    step = 'C D EF G A B'.index(tonic.upper()) + {'#': 1, 'b': -1, 'B': -1, '': 0}[sign]
-    return keys[step % 12 + 12 * (not mode.lower().startswith('maj'))]
+    step = 'C D EF G A B'.index(tonic.upper()) + {'#': 1, 'b': -1, '': 0}[sign]
+    return keys[step % 12 + 12 * (mode != 'M' and not mode.lower().startswith('maj'))]
 
 # %% ../nbs/03_datasets.ipynb #7c27e2e5
 splits = ('train', 'valid', 'test')
@@ -97,7 +97,7 @@ def _good(values, type):
 
 def _check_values(table, task, columns):
     "Raise `ValueError` for labels that are not of the task's type"
-    bad = [v for c in columns for values in [table[c].dropna()] for v in values[~_good(values, task.type)].unique()]
+    bad = [v for c in columns for values in [table[c].dropna()] for v in values[~_good(values, task.type)].unique().tolist()]
     if bad: raise ValueError(f"Task {task.name!r} of type {task.type} has {_few(map(repr, dict.fromkeys(bad)))} for a label; it takes {_wanted[task.type]}.")
 
 def check_task(table: pd.DataFrame, # a row a clip

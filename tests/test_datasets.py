@@ -29,7 +29,7 @@ trees = notebook_trees()
 def data(tmp_path_factory):
     "A folder for all sets, and the specification of each"
     folder = tmp_path_factory.mktemp('data')
-    return folder, {name: tree(folder/name) for name, tree in trees.items()}
+    return folder, {name: tree(folder/name) for name, tree in trees.items()} | dict(synth='synth(train=40, test=20, seconds=1, sr=16000, jobs=1, exact=True)')
 
 
 @pytest.fixture(scope='module')
@@ -50,7 +50,7 @@ def test_found(data, installed):
     assert {r['name'] for r in rows if r['found'] == 'yes'} == set(trees) and {r['found'] for r in rows} == {'yes', ''}
 
 
-@pytest.mark.parametrize('name', sorted(trees))
+@pytest.mark.parametrize('name', [*sorted(trees), 'synth'])
 def test_probe(name, data, encoder, tmp_path, monkeypatch):
     from mtssl.cli import app
     from mtssl.datasets import labelled_set

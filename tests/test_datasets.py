@@ -29,7 +29,7 @@ trees = notebook_trees()
 def data(tmp_path_factory):
     "A folder for all sets, and the specification of each"
     folder = tmp_path_factory.mktemp('data')
-    return folder, {name: tree(folder/name) for name, tree in trees.items()} | dict(synth='synth(train=40, test=20, seconds=1, sr=16000, jobs=1, exact=True)')
+    return folder, {name: tree(folder/name) for name, tree in trees.items()} | dict(synth='synth(train=64, test=20, seconds=1, sr=16000, jobs=1, exact=True)')
 
 
 @pytest.fixture(scope='module')

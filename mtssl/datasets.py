@@ -83,7 +83,7 @@ def check_table(table: pd.DataFrame # a row a clip
         raise ValueError(f"{_count(len(torn), 'group lies', 'groups lie')} in more than one split: {_few(torn)}; a group belongs to one.")
     return table
 
-# %% ../nbs/03_datasets.ipynb #77724c49
+# %% ../nbs/03_datasets.ipynb #5b1d7e02
 _wanted = {'multi-label': '1, 0 or empty', 'regression': 'a finite number', 'tempo': 'a number of beats a minute above 0',
            'key': "tonic and mode such as 'F# minor', as key_name gives them"}
 
@@ -100,6 +100,7 @@ def _check_values(table, task, columns):
     bad = [v for c in columns for values in [table[c].dropna()] for v in values[~_good(values, task.type)].unique().tolist()]
     if bad: raise ValueError(f"Task {task.name!r} of type {task.type} has {_few(map(repr, dict.fromkeys(bad)))} for a label; it takes {_wanted[task.type]}.")
 
+# %% ../nbs/03_datasets.ipynb #77724c49
 def check_task(table: pd.DataFrame, # a row a clip
                task: Task # one of its tasks
                ) -> Task: # the same task

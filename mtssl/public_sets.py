@@ -117,6 +117,7 @@ def fma(root=None, # the folder that holds `fma_metadata` and `fma_small`, ...; 
     if large: table = table.join(_fma_genres(root, tracks))
     return _public('fma', root, table, ['genre'] + [Task('genres', type='multi-label')] * large, partial, seconds, f'fma_{subset}')
 
+# %% ../nbs/03b_public_sets.ipynb #0dad96d0
 def _fma_genres(root, tracks):
     "Columns `genres.TITLE` of the genres of tracks and their ancestors"
     titles = pd.read_csv(_part('fma', root, 'fma_metadata/genres.csv'), index_col=0)['title'].to_dict()
@@ -204,6 +205,7 @@ def _linked(lists):
     size = max(len(lists), names.max(initial=-1) + 1)
     return connected_components(coo_array((np.ones(len(rows)), (rows, names)), shape=(size, size)), directed=False)[1][:len(lists)]
 
+# %% ../nbs/03b_public_sets.ipynb #c8765bfb
 @datasets.register('giantsteps_key', tasks='key', classes='24', hours='59', licence='none stated', metric='weighted key score',
                    splits='by custom: MTG keys to learn from, GiantSteps keys to be judged on', holds=('giantsteps-key-dataset', 'giantsteps-key-dataset-master'),
                    where='https://github.com/GiantSteps/giantsteps-key-dataset and giantsteps-mtg-key-dataset (audio by their audio_dl.sh)')

@@ -95,7 +95,7 @@ class Shifted(View):
         if n < 2048: raise ValueError(f'A crop of {wave.shape[1] / sr:.2f} s is too short to play faster; take longer crops.')
         place = 2 * draw(2, 2, len(wave)) - 1 # tempo and pitch; twins; clips
         tempo, pitch = self.faster**place[0], 2**(self.higher / 12 * place[1])
-        pitch.apply_(lambda p: next_fast_len(round(n * p), True) / n) # a ratio nearby at which the resampling is fast
+        pitch.apply_(lambda p: next_fast_len(round(n * p)) / n) # a ratio nearby at which the resampling is fast
         place[1] = pitch.log2() * (12 / self.higher)
         with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):
             twins = [play(w, t, p, n) for side in zip(tempo.tolist(), pitch.tolist()) for w, t, p in zip(wave, *side)]

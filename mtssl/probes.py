@@ -6,7 +6,7 @@
 __all__ = ['baselines', 'ProbeResult', 'score', 'probe', 'task_answers', 'answers_table', 'amount_of', 'draw_labels',
            'check_features', 'probe_labels', 'probe_all', 'scores_table', 'row_names', 'wide', 'Difference',
            'paired_difference', 'differences_table', 'batches', 'features_of', 'target_statistics', 'handcrafted',
-           'plot_scores']
+           'plot_scores', 'class_scores']
 
 # %% ../nbs/10_probes.ipynb #c976b086
 import numpy as np
@@ -232,9 +232,9 @@ def _by_row(results):
 def row_names(scores: pd.DataFrame # from `scores_table`
               ) -> list: # of text
     "The features' names, with the kind of probe and the amount of labels where the table has several"
-    several = [c for c in ('model', 'labels') if scores.loc[scores['model'] != 'chance', c].nunique() > 1]
+    several = [c for c in ('model', 'labels') if c in scores and scores.loc[scores['model'] != 'chance', c].nunique() > 1]
     names = dict(model='{}', labels='labels: {}')
-    return [', '.join([r['features'], *(names[c].format(r[c]) for c in several if r['model'] != 'chance')]) for r in scores.to_dict('records')]
+    return [', '.join([r['features'], *(names[c].format(r[c]) for c in several if r.get('model') != 'chance')]) for r in scores.to_dict('records')]
 
 def wide(scores: pd.DataFrame # from `scores_table`
          ) -> pd.DataFrame: # a row each features, a column a task
@@ -363,3 +363,51 @@ def plot_scores(scores: pd.DataFrame, # from `scores_table`
     if one: fig.supxlabel(scores['metric'].iloc[0], fontsize='medium')
     plt.close(fig)
     return fig
+
+# %% ../nbs/10_probes.ipynb #153f24a1
+def class_scores(result: ProbeResult, # of a multi-label task
+                 replicates: int = 2000, # bootstrap draws
+                 seed: int = 0 # of the draws
+                 ) -> pd.DataFrame: # a row a class, best first: class, known and positive clips, value, low, high
+    "The metric of each class alone, with its 95 % interval"
+    rows = []
+    for c in result.classes:
+        known = result.predictions[result.predictions[f'truth({c})'].notna()]
+        values = metrics[result.metric](known[[f'truth({c})', f'p({c})']], bootstrap_weights(known['group'], replicates=replicates, seed=seed))
+        s = interval(values, result.metric, len(known), known['group'].nunique())
+        rows.append({'class': c, 'known': len(known), 'positive': int(known[f'truth({c})'].sum()), 'value': s.value, 'low': s.low, 'high': s.high})
+    return pd.DataFrame(rows).sort_values('value', ascending=False, ignore_index=True)
+
+# %% ../nbs/10_probes.ipynb #045ff942
+def _confusions(result, ax):
+    from sklearn.metrics import ConfusionMatrixDisplay
+    said, truth = result.predictions['predicted'], result.predictions['truth']
+    classes = sorted(set(truth) | set(said))
+    ConfusionMatrixDisplay.from_predictions(truth, said, labels=classes, normalize='true', ax=ax, include_values=len(classes) <= 12,
+                                            values_format='.1f', xticks_rotation='vertical', cmap='Blues', colorbar=False)
+
+def _tags(result, ax):
+    rows = class_scores(result)
+    ax.barh(rows['class'], rows['value'], xerr=[rows['value'] - rows['low'], rows['high'] - rows['value']], color='#7aa6c2', ecolor='#1b3a4b')
+    ax.invert_yaxis()
+    ax.set(xlabel=result.metric, xlim=(0, 1))
+
+def _numbers(result, ax):
+    p = result.predictions
+    ax.scatter(p['truth'], p['predicted'], s=8, alpha=.6)
+    ends = np.array([min(p['truth'].min(), p['predicted'].min()), max(p['truth'].max(), p['predicted'].max())])
+    for factor in (1, 2, .5) if result.type == 'tempo' else (1,): ax.plot(ends, factor * ends, color='grey', linewidth=1, linestyle='-' if factor == 1 else ':')
+    ax.set(xlabel='truth', ylabel='predicted', ylim=ends)
+
+@patch
+def show(self: ProbeResult,
+         ax=None # matplotlib axes; `None`: new ones
+         ): # the axes
+    "Confusions of classes (each true class, a row, sums to one; by scikit-learn), scores of tags, or predicted against true numbers"
+    import matplotlib.pyplot as plt
+    n = len(self.classes)
+    draw, size = {'multi-label': (_tags, (4, .8 + .3 * n)), 'regression': (_numbers, (3.4, 3.2)), 'tempo': (_numbers, (3.4, 3.2))}.get(self.type, (_confusions, (1.5 + .3 * n, 1 + .3 * n)))
+    if ax is None: ax = plt.subplots(figsize=size, layout='constrained')[1]
+    draw(self, ax)
+    ax.set_title(f'{self.task} from {self.features}: {self.score}', fontsize='medium')
+    return ax

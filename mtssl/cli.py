@@ -177,16 +177,27 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
 
 # %% ../nbs/12_cli.ipynb #a8208a7b
 @app.command()
-def probe(model: Annotated[Path, typer.Argument(help='A run folder, or a saved encoder.')],
+def probe(run: Annotated[Path, typer.Argument(metavar='MODEL', help='A run folder, or a saved encoder.')],
           dataset: Annotated[str, typer.Argument(help='A folder a class, a CSV, or a name such as "synth(test=200)".')] = 'synth',
-          out: Annotated[Optional[Path], typer.Option(help='Write the scores to this CSV, too.')] = None,
+          model: Annotated[str, typer.Option(help='Kind of probe: linear, knn or mlp.')] = 'linear',
+          labels: Annotated[str, typer.Option(help='Share of the training clips, or text such as "5 a class"; several with commas.')] = '1',
+          layers: Annotated[Optional[str], typer.Option(help='Layers to embed, such as 0,3, or each: a row a layer; by default first, middle and last.')] = None,
+          window: Annotated[float, typer.Option(help='Longest piece of a clip to embed at once, s; the frames of longer clips are averaged over pieces.')] = 60.,
+          out: Annotated[Optional[Path], typer.Option(help='Folder for scores, predictions and embeddings, which are made once.')] = None,
           quiet: Quiet = False):
-    "Probe a run on a labelled set, beside its baselines. Example: `mtssl probe runs/mine music/labels.csv`"
-    from mtssl.probes import probe_all, scores_table
+    "Probe a run on a labelled set, beside its baselines. Example: `mtssl probe runs/mine music/labels.csv --model knn --out probes`"
+    from rich.progress import track
     from mtssl.datasets import labelled_set
-    from mtssl.study import probe_features
-    labelled = labelled_set(dataset)
-    results = probe_all(probe_features(model, labelled, quiet), labelled)
-    scores = scores_table(results)
-    show_scores(scores.to_dict('records'), f'{labelled.name}: accuracy with 95 % intervals')
-    if out: scores.to_csv(out, index=False)
+    from mtssl.probes import amount_of, encoder_features, make_probe, probe_labels, row_names, scores_table
+    from mtssl.results import save_results
+    try: chosen = layers if layers in (None, 'each') else [int(i) for i in layers.split(',')]
+    except ValueError: raise ValueError(f"There are no layers {layers!r}; give numbers with commas between them, or each.") from None
+    amounts, labelled = [a.strip() for a in labels.split(',')], labelled_set(dataset)
+    for a in amounts: amount_of(a)
+    make_probe(model, 'single-label')
+    rows = encoder_features(run, labelled, chosen, window, cache=out and out/'embeddings', progress=lambda items: track(items, 'Embedding', disable=quiet))
+    results = probe_labels(rows, labelled, labels=amounts, model=model)
+    scores = save_results(results, out) if out else scores_table(results)
+    metrics = ', '.join(dict.fromkeys(scores['metric']))
+    show_scores(scores.assign(features=row_names(scores)).to_dict('records'), f'{labelled.name}: {metrics}, with 95 % intervals ({model} probe)')
+    if out: print(out/'scores.csv')

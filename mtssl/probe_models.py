@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['probes', 'RowSpace', 'linear_pipeline', 'group_folds', 'LinearProbe', 'TunedProbe', 'ridge_probe', 'knn_probe',
-           'EachClass', 'Answers', 'train_network', 'MLPProbe', 'linear', 'knn', 'mlp', 'chance', 'make_probe']
+           'EachClass', 'Answers', 'train_network', 'held_out', 'MLPProbe', 'linear', 'knn', 'mlp', 'chance',
+           'make_probe']
 
 # %% ../nbs/09b_probe_models.ipynb #30a899ce
 import numpy as np
@@ -129,7 +130,7 @@ class TunedProbe(BaseEstimator):
     def predict_proba(self, X): return self.pipeline_.predict_proba(X)
 
 # %% ../nbs/09b_probe_models.ipynb #005e50b9
-def ridge_probe(alpha: tuple = (1, .3, .1, .03, .01, .003, .001), # penalties tried, for features of average length one
+def ridge_probe(alpha: tuple = (100, 30, 10, 3, 1, .3, .1, .03, .01), # penalties tried, for features of average length one
                 folds: int = 5, # of the cross-validation
                 seed: int = 0 # of the folds
                 ) -> TunedProbe:
@@ -224,6 +225,17 @@ def train_network(network: torch.nn.Module, # in place
     return kept or patience
 
 # %% ../nbs/09b_probe_models.ipynb #8a64fb94
+def held_out(y: np.ndarray, # answers: classes or numbers [n], or 1, 0 and NaN [n, C]
+             groups=None, # a group a clip [n]; `None`: every clip its own
+             seed: int = 0, # of the draw
+             valid=None # bool [n], which clips are for validation
+             ) -> tuple: # rows to learn from, rows held out (`None` where there is too little to divide)
+    "The validation clips, or a fifth of whole groups, with the proportions of the classes, or of the tag nearest to half"
+    if y.ndim == 2: y = np.nan_to_num(y[:, np.nanargmin(abs(np.nanmean(y, 0) - .5))]).astype(int)
+    folds = group_folds(y, groups, 5, seed, valid)
+    return folds[0] if folds else (np.arange(len(y)), None)
+
+# %% ../nbs/09b_probe_models.ipynb #d7f23e9f
 class MLPProbe(BaseEstimator):
     "One hidden layer on standardised features, stopped early on held-out groups; for classes, tags and numbers"
     def __init__(self,
@@ -243,8 +255,7 @@ class MLPProbe(BaseEstimator):
     def fit(self, X, y, groups=None, valid=None):
         y, self.scaler_ = np.asarray(y), StandardScaler().fit(X)
         self.answers_, X = Answers(self.type, y), self._scaled(X)
-        folds = group_folds(np.nan_to_num(y[:, np.nanargmin(abs(np.nanmean(y, 0) - .5))]).astype(int) if y.ndim == 2 else y, groups, 5, self.seed, valid)
-        fit, judge = folds[0] if folds else (np.arange(len(y)), None)
+        fit, judge = held_out(y, groups, self.seed, valid)
         part = lambda rows: (X[rows], self.answers_.encode(y[rows]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -270,7 +281,8 @@ def linear(type: str = 'single-label', # of task
            ): # a scikit-learn estimator
     "Logistic or ridge regression on standardised features, its penalty chosen by group-aware cross-validation"
     if type in ('regression', 'tempo'): return ridge_probe(seed=seed, **settings)
-    return EachClass(LinearProbe(seed=seed, likelihood=True, **settings)) if type == 'multi-label' else LinearProbe(seed=seed, **settings)
+    if type != 'multi-label': return LinearProbe(seed=seed, **settings)
+    return EachClass(LinearProbe(**dict(C=(.03, .1, .3, 1, 3, 10, 30, 100), likelihood=True, seed=seed) | settings))
 
 @probes.register('knn')
 def knn(type: str = 'single-label', # of task
@@ -297,7 +309,7 @@ def chance(type: str = 'single-label', # of task
     if type in ('regression', 'tempo'): return DummyRegressor()
     return EachClass(DummyClassifier(strategy='prior')) if type == 'multi-label' else DummyClassifier(strategy='most_frequent')
 
-# %% ../nbs/09b_probe_models.ipynb #d7f23e9f
+# %% ../nbs/09b_probe_models.ipynb #d7231aac
 def make_probe(model, # a name in `probes`, or a scikit-learn estimator
                type: str, # of task
                seed: int = 0 # of folds and weights

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Quiet', 'Jobs', 'deprecation', 'about', 'main', 'show_table', 'show_scores', 'kinds', 'target_kinds',
-           'worker_kinds', 'info', 'demo', 'synth', 'pretrain', 'show_problems', 'embed', 'probe']
+           'worker_kinds', 'info', 'demo', 'synth', 'pretrain', 'show_problems', 'embed', 'finetuned', 'probe']
 
 # %% ../nbs/12_cli.ipynb #f7b796c1
 import json
@@ -176,10 +176,17 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
     print(f'{out}: {len(found.paths)} files, {found.embeddings.shape[1]} values each')
 
 # %% ../nbs/12_cli.ipynb #a8208a7b
+def finetuned(run, labelled, amounts):
+    "The run fine-tuned on every task with every amount of labels"
+    from mtssl.embed import load
+    from mtssl.finetune import finetune
+    encoder = load(run)
+    return [finetune(encoder, labelled, task, f'encoder {run.name}', labels=amount) for amount in amounts for task in labelled.tasks]
+
 @app.command()
 def probe(run: Annotated[Path, typer.Argument(metavar='MODEL', help='A run folder, or a saved encoder.')],
           dataset: Annotated[str, typer.Argument(help='A folder a class, a CSV, or a name such as "synth(test=200)".')] = 'synth',
-          model: Annotated[str, typer.Option(help='Kind of probe: linear, knn or mlp.')] = 'linear',
+          model: Annotated[str, typer.Option(help='Kind of probe: linear, knn, mlp, or finetune, which trains the encoder too, beside linear probes.')] = 'linear',
           labels: Annotated[str, typer.Option(help='Share of the training clips, or text such as "5 a class"; several with commas.')] = '1',
           layers: Annotated[Optional[str], typer.Option(help='Layers to embed, such as 0,3, or each: a row a layer; by default first, middle and last.')] = None,
           window: Annotated[float, typer.Option(help='Longest piece of a clip to embed at once, s; the frames of longer clips are averaged over pieces.')] = 60.,
@@ -192,12 +199,14 @@ def probe(run: Annotated[Path, typer.Argument(metavar='MODEL', help='A run folde
     from mtssl.results import save_results
     try: chosen = layers if layers in (None, 'each') else [int(i) for i in layers.split(',')]
     except ValueError: raise ValueError(f"There are no layers {layers!r}; give numbers with commas between them, or each.") from None
-    amounts, labelled = [a.strip() for a in labels.split(',')], labelled_set(dataset)
+    amounts, tuned = [a.strip() for a in labels.split(',')], model == 'finetune'
     for a in amounts: amount_of(a)
-    make_probe(model, 'single-label')
+    if not tuned: make_probe(model, 'single-label')
+    labelled = labelled_set(dataset)
     rows = encoder_features(run, labelled, chosen, window, cache=out and out/'embeddings', progress=lambda items: track(items, 'Embedding', disable=quiet))
-    results = probe_labels(rows, labelled, labels=amounts, model=model)
+    results = probe_labels(rows, labelled, labels=amounts, model='linear' if tuned else model)
+    if tuned: results += finetuned(run, labelled, amounts)
     scores = save_results(results, out) if out else scores_table(results)
     metrics = ', '.join(dict.fromkeys(scores['metric']))
-    show_scores(scores.assign(features=row_names(scores)).to_dict('records'), f'{labelled.name}: {metrics}, with 95 % intervals ({model} probe)')
+    show_scores(scores.assign(features=row_names(scores)).to_dict('records'), f'{labelled.name}: {metrics}, with 95 % intervals ({model})')
     if out: print(out/'scores.csv')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Quiet', 'Jobs', 'deprecation', 'notes', 'about', 'main', 'show_table', 'show_scores', 'kinds', 'target_kinds',
            'distortion_kinds', 'set_kinds', 'show_sets', 'show_kinds', 'info', 'demo', 'synth', 'pretrain',
-           'show_problems', 'embed', 'probe']
+           'show_problems', 'embed', 'finetuned', 'probe']
 
 # %% ../nbs/12_cli.ipynb #f7b796c1
 import json
@@ -207,17 +207,37 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
     print(f'{out}: {len(found.paths)} files, {found.embeddings.shape[1]} values each')
 
 # %% ../nbs/12_cli.ipynb #a8208a7b
+def finetuned(run, labelled, amounts):
+    "The run fine-tuned on every task with every amount of labels"
+    from mtssl.embed import load
+    from mtssl.finetune import finetune
+    encoder = load(run)
+    return [finetune(encoder, labelled, task, f'encoder {run.name}', labels=amount) for amount in amounts for task in labelled.tasks]
+
 @app.command()
-def probe(model: Annotated[Path, typer.Argument(help='A run folder, or a saved encoder.')],
+def probe(run: Annotated[Path, typer.Argument(metavar='MODEL', help='A run folder, or a saved encoder.')],
           dataset: Annotated[str, typer.Argument(help='A folder a class, a CSV, or a set such as gtzan or "synth(test=200)"; see `mtssl info datasets`.')] = 'synth',
-          out: Annotated[Optional[Path], typer.Option(help='Write the scores to this CSV, too.')] = None,
+          model: Annotated[str, typer.Option(help='Kind of probe: linear, knn, mlp, or finetune, which trains the encoder too, beside linear probes.')] = 'linear',
+          labels: Annotated[str, typer.Option(help='Share of the training clips, or text such as "5 a class"; several with commas.')] = '1',
+          layers: Annotated[Optional[str], typer.Option(help='Layers to embed, such as 0,3, or each: a row a layer; by default first, middle and last.')] = None,
+          window: Annotated[float, typer.Option(help='Longest piece of a clip to embed at once, s; the frames of longer clips are averaged over pieces.')] = 60.,
+          out: Annotated[Optional[Path], typer.Option(help='Folder for scores, predictions and embeddings, which are made once.')] = None,
           quiet: Quiet = False):
-    "Probe a run on a labelled set, beside its baselines. Example: `mtssl probe runs/mine music/labels.csv`"
+    "Probe a run on a labelled set, beside its baselines. Example: `mtssl probe runs/mine music/labels.csv --model knn --out probes`"
+    from rich.progress import track
     from mtssl.datasets import labelled_set
+    from mtssl.probes import amount_of, encoder_features, make_probe, probe_labels, row_names, scores_table
+    from mtssl.results import save_results
+    try: chosen = layers if layers in (None, 'each') else [int(i) for i in layers.split(',')]
+    except ValueError: raise ValueError(f"There are no layers {layers!r}; give numbers with commas between them, or each.") from None
+    amounts, tuned = [a.strip() for a in labels.split(',')], model == 'finetune'
+    for a in amounts: amount_of(a)
+    if not tuned: make_probe(model, 'single-label')
     labelled = labelled_set(dataset)
-    from mtssl.probes import probe_all, scores_table
-    from mtssl.study import probe_features
-    results = probe_all(probe_features(model, labelled, quiet), labelled)
-    scores = scores_table(results)
-    show_scores(scores.to_dict('records'), f'{labelled.name}: accuracy with 95 % intervals')
-    if out: scores.to_csv(out, index=False)
+    rows = encoder_features(run, labelled, chosen, window, cache=out and out/'embeddings', progress=lambda items: track(items, 'Embedding', disable=quiet))
+    results = probe_labels(rows, labelled, labels=amounts, model='linear' if tuned else model)
+    if tuned: results += finetuned(run, labelled, amounts)
+    scores = save_results(results, out) if out else scores_table(results)
+    metrics = ', '.join(dict.fromkeys(scores['metric']))
+    show_scores(scores.assign(features=row_names(scores)).to_dict('records'), f'{labelled.name}: {metrics}, with 95 % intervals ({model})')
+    if out: print(out/'scores.csv')

@@ -451,10 +451,10 @@ class SaveRun(Callback):
 # %% ../nbs/08_pretrain.ipynb #1aab8ede
 @patch
 def row(self: SaveRun):
-    "This epoch's line of `history.csv`"
+    "This epoch's line of `history.csv`, with what other callbacks put into `recorder.extra`"
     valid, r2 = map(float, self.recorder.values[-1][1:3])
     found = self.learn.history().iloc[-1].to_dict()
-    return dict(epoch=int(found.pop('epoch')), step=int(found.pop('step')), train_loss=torch.stack(self.batch_losses).mean().item(), valid_loss=valid, r2=r2, **found)
+    return dict(epoch=int(found.pop('epoch')), step=int(found.pop('step')), train_loss=torch.stack(self.batch_losses).mean().item(), valid_loss=valid, r2=r2, **found, **getattr(self.recorder, 'extra', {}))
 
 # %% ../nbs/08_pretrain.ipynb #688f512f
 @patch

@@ -105,9 +105,9 @@ def test_demo(installed, tmp_path):
 def test_probe_own_labels(installed, tmp_path):
     mtssl(installed, 'synth', '--out', 'music', '--train', 40, '--test', 20, '--seconds', 2, '--quiet', cwd=tmp_path)
     mtssl(installed, 'pretrain', 'music', '--out', 'run', '--epochs', 1, *tiny, cwd=tmp_path)
-    done = mtssl(installed, 'probe', 'run', 'music/labels.csv', '--out', 'scores.csv', '--quiet', cwd=tmp_path)
+    done = mtssl(installed, 'probe', 'run', 'music/labels.csv', '--out', 'probes', '--quiet', cwd=tmp_path)
     assert all(name in done.stdout for name in ('chance', 'instrument', 'mean')), done.stdout
-    assert len((tmp_path/'scores.csv').read_text().splitlines()) == 1 + 6 * 5
+    assert len((tmp_path/'probes/scores.csv').read_text().splitlines()) == 1 + 6 * 5
 
 
 @pytest.mark.parametrize('words, message', [

@@ -242,32 +242,38 @@ def _decode_alone(job):
         try: return pool.submit(decode_track, *job).result()
         except BrokenProcessPool: raise AudioError(job[0], 'the decoder crashed on it') from None
 
+def _failed(error): future = Future(); future.set_exception(error); return future
+
 def _submit(pool, job):
     "The future of `decode_track`, also from a pool that has just broken"
     try: return pool.submit(decode_track, *job)
-    except BrokenProcessPool as e: future = Future(); future.set_exception(e); return future
+    except BrokenProcessPool as e: return _failed(e)
 
 # %% ../nbs/00_audio.ipynb #880d6bb8
 def _job(item, sr):
     "The arguments of `decode_track` for a path, or for an object with `file` and `read()`"
     return (item.file, sr, item.read()) if hasattr(item, 'file') else (item, sr)
 
+def _refused(item):
+    "The future of an item whose problem is known already, or None"
+    if problem := getattr(item, 'problem', ''): return _failed(AudioError(item.file, problem))
+
 def _in_order(items, sr, jobs):
     "Yield `(item, function that returns decode_track's result)` in order, decoding ahead in `jobs` processes"
-    if jobs == 1: yield from ((i, lambda i=i: decode_track(*_job(i, sr))) for i in items); return
+    if jobs == 1: yield from ((i, f.result if (f := _refused(i)) else lambda i=i: decode_track(*_job(i, sr))) for i in items); return
     pool = ProcessPoolExecutor(jobs, initializer=_start_worker)
     try:
         items, pending = iter(items), deque()
         while True:
             for item in islice(items, 3 * jobs - len(pending)):
-                job = _job(item, sr)
-                pending.append((item, job, _submit(pool, job)))
+                job = None if (refused := _refused(item)) else _job(item, sr)
+                pending.append((item, job, refused or _submit(pool, job)))
             if not pending: return
             item, job, future = pending.popleft()
             if isinstance(future.exception(), BrokenProcessPool):
                 yield item, lambda: _decode_alone(job)
                 pool = ProcessPoolExecutor(jobs, initializer=_start_worker)
-                pending = deque((i, j, _submit(pool, j)) for i, j, _ in pending)
+                pending = deque((i, j, _submit(pool, j) if j else f) for i, j, f in pending)
             else: yield item, future.result
     finally: pool.shutdown(wait=False, cancel_futures=True)
 
@@ -277,7 +283,7 @@ def count_jobs(jobs: int = None # processes wanted; None: one a core
     "Processes to use: as many as wanted, else one for each core that this process may use"
     return max(1, jobs or (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1))
 
-def decode_tracks(items, # audio files; or objects with `file`, the name, and `read()`, which gives the content, or None to open `file`
+def decode_tracks(items, # audio files; or objects with `file`, `read()`, which gives the content or None to open `file`, and `problem`, if one is known
                   sr: int = 22050, # sample rate of the results, Hz
                   jobs: int = None # processes; None: one a core
                  ): # yields (item, samples int16 [T] or None, dict of facts or of `problem`)

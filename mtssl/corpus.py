@@ -87,6 +87,7 @@ def _open_journal(store):
 # %% ../nbs/02_corpus.ipynb #89b95c13
 class _Writer:
     "Writes a store, or goes on with one: `known` and `add` for each track, then `finish`; `store=None` keeps the manifest only"
+    interval = 1. # s from one commit to the next
     def __init__(self, store, sr, shard_frames, fresh=False, unique=True):
         self.store, self.sr, self.shard_frames, self.unique, self.file, self.listed = store and Path(store), sr, shard_frames, unique, None, 0
         facts = store and _read_facts(store)
@@ -146,7 +147,7 @@ def add(self: _Writer, track, position, samples, facts):
         self.db.execute('insert into samples values (?, ?, ?, ?, ?)', [row['digest'], shard, offset, len(samples), row['levels']])
     self.db.execute('insert or replace into tracks values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)', [os.fsencode(track.file), track.path, track.group,
                     *(row[k] for k in ('source_sr', 'channels', 'format', 'peak', 'problem')), track.bytes, track.modified, row['digest'], position])
-    if time.monotonic() - self.committed > 1: self.commit()
+    if time.monotonic() - self.committed > self.interval: self.commit()
 
 # %% ../nbs/02_corpus.ipynb #02493e97
 @patch

@@ -55,8 +55,8 @@ def group_function(group # 'folder', 'top', or a function from a name to a group
     if group not in groups: raise ValueError(f'group={group!r} is not one of {", ".join(map(repr, groups))}, nor a function.')
     return groups[group]
 
-# %% ../nbs/01a_sources.ipynb #6f5712d2
-def _text(name): return os.fspath(name).encode('utf-8', 'backslashreplace').decode()
+# %% ../nbs/01a_sources.ipynb #604e402c
+def _text(name): return os.fsencode(name).decode('utf-8', 'backslashreplace')
 
 def _file_track(file, name, group):
     "The track of a file on the disk, named `name`; `group` is a function of the name, or the group itself"

@@ -124,12 +124,12 @@ def show_problems(problems: dict, # name -> reason
                  ):
     "Name what was left out, or is damaged, with the reason"
     if not problems: return
-    print(f"{len(problems)} {what}{'s were' if len(problems) > 1 else ' was'} {verdict}:")
+    print(f"{len(problems):,} {what}{'s were' if len(problems) > 1 else ' was'} {verdict}:")
     printable = lambda text: ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     for name, reason in list(problems.items())[:most]: print(f'  {printable(name)}: {printable(reason)}')
     if len(problems) > most: print(f'  and {len(problems) - most} more')
 
-# %% ../nbs/12_cli.ipynb #5490d677
+# %% ../nbs/12_cli.ipynb #377663c0
 corpus_app = typer.Typer(no_args_is_help=True, rich_markup_mode='markdown', help='Decode audio once into a store to pre-train on; check a store.')
 app.add_typer(corpus_app, name='corpus')
 
@@ -146,10 +146,10 @@ def build_store(sources: Annotated[list[Path], typer.Argument(help='Folders, lis
         print('Interrupted: the same command will continue.', file=sys.stderr)
         raise typer.Exit(130) from None
     show_problems(dict(zip(corpus.problems.path, corpus.problems.problem)))
-    if len(corpus.problems): show_table([dict(files=n, problem=kind) for kind, n in corpus.problem_counts.items()], f'{len(corpus.manifest):,} files, of which were left out')
+    if len(corpus.problems): print('By kind:', ', '.join(f'{kind} {n:,}' for kind, n in corpus.problem_counts.items()))
     print(f'{out}: {len(corpus):,} tracks, {corpus.seconds / 3600:.2f} hours at {sr:,} Hz, {corpus.tracks.group.nunique():,} groups')
 
-# %% ../nbs/12_cli.ipynb #8306b887
+# %% ../nbs/12_cli.ipynb #18c02803
 @corpus_app.command('check')
 def check_store(store: Annotated[Path, typer.Argument(help='A store that `mtssl corpus build` wrote.')], quiet: Quiet = False):
     "Compare every sample of a store with its checksum. Example: `mtssl corpus check stores/music`"
@@ -158,7 +158,7 @@ def check_store(store: Annotated[Path, typer.Argument(help='A store that `mtssl 
     size = sum(p.stat().st_size for p in store.glob('shard-*.i16'))
     facts = dict(tracks=f'{len(corpus):,}', hours=f'{corpus.seconds / 3600:.2f}', groups=f'{corpus.tracks.group.nunique():,}', sr=f'{corpus.sr:,} Hz',
                  size=f'{size / 1e6:,.0f} MB', unused=f'{max(0, 1 - 2 * corpus.frames.sum() / max(size, 1)):.0%}', left_out=f'{len(corpus.problems):,}')
-    show_table([{k.replace('_', ' '): v for k, v in facts.items()}], str(store))
+    show_table([{k.replace('_', ' '): v for k, v in facts.items()}])
     if len(damage):
         show_problems(dict(zip(damage.path, damage.damage)), what='track', verdict='damaged')
         shards = ', '.join(f'shard-{s:05}.i16' for s in sorted(damage.shard.unique()))

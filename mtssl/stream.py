@@ -18,7 +18,7 @@ from .audio import decode_tracks, levels
 from .corpus import fill
 from .sources import open_sources
 
-# %% ../nbs/02a_stream.ipynb #6a97842e
+# %% ../nbs/02a_stream.ipynb #82cc3fbc
 def track_crops(samples, # int16 [T]
                 frames: int, # length of a crop, C
                 sr: int, # Hz
@@ -31,8 +31,10 @@ def track_crops(samples, # int16 [T]
     loud = np.flatnonzero(levels(samples, sr) <= -silence) if silence is not None else np.arange(-(-len(samples) // block))
     if not len(loud): return np.arange(0)
     k = min(per_track, max(1, len(samples) // frames))
-    share = (np.arange(k) + rng.random(k)) * len(loud) / k
-    points = np.minimum(loud[share.astype(int)] * block + (share % 1 * block).astype(int), len(samples) - 1)
+    ends = np.cumsum(np.minimum(block, len(samples) - loud * block))
+    point = ((np.arange(k) + rng.random(k)) * ends[-1] / k).astype(int)
+    which = np.searchsorted(ends, point, side='right')
+    points = loud[which] * block + point - (ends - np.diff(ends, prepend=0))[which]
     return points * max(1, len(samples) - frames + 1) // len(samples) if len(samples) >= frames else points
 
 # %% ../nbs/02a_stream.ipynb #47a5bcd8

@@ -230,16 +230,16 @@ def test_crops_do_not_depend_on_processes(music, tmp_path):
 
 
 def test_memory_is_flat(tmp_path):
-    "Ten times as many files must need no more memory: 300, then 3,000 of a tenth of a second, with the corpus opened and a batch drawn"
+    "Ten times as many files must need no more memory: 200, then 2,000 of a tenth of a second, with the corpus opened and a batch drawn"
     wave = noise(0, .1, 8000)
-    for i in range(3300):
-        folder = tmp_path/('few' if i < 300 else 'many')/f'{i % 50}'
+    for i in range(2200):
+        folder = tmp_path/('few' if i < 200 else 'many')/f'{i % 50}'
         folder.mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder/f'{i:05}.wav', np.roll(wave, i), 8000)
+        soundfile.write(folder/f'{i:05}.wav', wave * (1 - i / 9999), 8000)
     code = ('import resource, sys; from mtssl.corpus import *\n'
             'for music in sys.argv[1:]:\n'
             '    corpus = build_corpus(music, music + " store", sr=8000, jobs=1, quiet=True)\n'
             '    RandomCrops(corpus, .05)[range(64)]\n'
             '    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
     few, many = map(int, run(sys.executable, '-c', code, tmp_path/'few', tmp_path/'many').stdout.split())
-    assert many < few + 10_000 * (1024 if sys.platform == 'darwin' else 1), f'{few}, {many}'
+    assert many < few + 20_000 * (1024 if sys.platform == 'darwin' else 1), f'{few}, {many}'

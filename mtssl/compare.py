@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['facts', 'with_mean', 'Comparison', 'seed_spread', 'satterthwaite', 'judged', 'signed', 'interaction_in_words',
-           'score_text', 'as_wide', 'plot_heat', 'on_front', 'plot_cost', 'plot_left_out']
+           'score_text', 'as_wide', 'plot_heat', 'plot_interaction', 'on_front', 'plot_cost', 'plot_left_out',
+           'plot_curves']
 
 # %% ../nbs/10a_compare.ipynb #1d6c7a97
 import numpy as np
@@ -52,14 +53,14 @@ def seed_spread(rows: list # [S, 1 + R] of each row of one kind, on one task
     by_clips = sum(((x[:, 1:] - x[:, :1])**2).mean(1).sum() for x in rows) / free
     return max(0., measured - by_clips), measured, free
 
-# %% ../nbs/10a_compare.ipynb #dec35e54
+# %% ../nbs/10a_compare.ipynb #98d269e9
 def satterthwaite(parts: list, # variances that sum up, as measured
                   free: list, # their degrees of freedom
                   total: float # variance of the sum
-                 ) -> float: # degrees of freedom
+                 ) -> float: # degrees of freedom, at least the fewest of a part
     "Degrees of freedom of a sum of variances"
-    uncertain = sum(p**2 / f for p, f in zip(parts, free) if f)
-    return total**2 / uncertain if uncertain else np.inf
+    parts = [(p, f) for p, f in zip(parts, free) if p and f]
+    return max(total**2 / sum(p**2 / f for p, f in parts), min(f for _, f in parts)) if parts else np.inf
 
 @patch
 def contrast(self: Comparison,
@@ -228,23 +229,27 @@ def plot_heat(summary: pd.DataFrame # from `Comparison.summary`
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)
     return figure
 
-# %% ../nbs/10a_compare.ipynb #45465b50
+# %% ../nbs/10a_compare.ipynb #4629eb66
 @patch
-def plot_interaction(self: Comparison): # a matplotlib figure
-    "A panel a task: the score of each worker set, a line a weighting, averaged over encoders"
+def averages(self: Comparison) -> pd.DataFrame: # tidy: workers, weighting, task, metric, value, low, high, ...
+    "The score of every worker set with every weighting, averaged over encoders"
+    groups = self.row_facts().query("kind == 'pre-trained'").reset_index().groupby(['workers', 'weighting'], sort=False)['features'].apply(list)
+    found = [dict(workers=k, weighting=w, task=t, metric=self.metric[t], encoders=len(rows), **self.contrast(t, {f: 1 / len(rows) for f in rows})) for (k, w), rows in groups.items() for t in self.tasks]
+    return pd.DataFrame(found, columns=['workers', 'weighting', 'task', 'metric', 'encoders', 'value', 'low', 'high', 'clips_sd', 'seeds_sd'])
+
+def plot_interaction(averages: pd.DataFrame # from `Comparison.averages`
+                    ): # a matplotlib figure
+    "A panel a task: the score of each worker set, a line a weighting"
     from matplotlib.figure import Figure
-    known = self.row_facts().query("kind == 'pre-trained'").reset_index()
-    sets, lines = (list(dict.fromkeys(known[c])) for c in ('workers', 'weighting'))
-    figure = Figure(figsize=(1.2 + 2 * len(self.tasks), 2.9), layout='constrained')
-    axes = figure.subplots(1, len(self.tasks), squeeze=False)[0]
-    for ax, task in zip(axes, self.tasks):
-        for shift, w in zip(np.linspace(-.12, .12, len(lines)) if len(lines) > 1 else [0.], lines):
-            rows = {k: known.loc[(known['workers'] == k) & (known['weighting'] == w), 'features'].tolist() for k in sets}
-            found = {k: self.contrast(task, {f: 1 / len(fs) for f in fs}) for k, fs in rows.items() if fs}
-            x, y = np.array([sets.index(k) for k in found]) + shift, pd.DataFrame(found.values())
+    tasks, sets, weightings = (list(dict.fromkeys(averages[c])) for c in ('task', 'workers', 'weighting'))
+    figure = Figure(figsize=(1.2 + 2 * len(tasks), 2.9), layout='constrained')
+    for ax, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
+        for i, w in enumerate(weightings):
+            y = averages[(averages['task'] == task) & (averages['weighting'] == w)]
+            x = np.array([sets.index(k) for k in y['workers']]) + .24 * ((i + .5) / len(weightings) - .5)
             ax.errorbar(x, y['value'], [y['value'] - y['low'], y['high'] - y['value']], marker='o', markersize=3, linewidth=1, capsize=2, label=w)
         ax.set_xticks(range(len(sets)), sets, rotation=30, ha='right', fontsize=7)
-        ax.set_title(f'{task}, {self.metric[task]}', fontsize=8)
+        ax.set_title(f"{task}, {averages.loc[averages['task'] == task, 'metric'].iloc[0]}", fontsize=8)
         ax.tick_params(axis='y', labelsize=7)
     figure.legend(*ax.get_legend_handles_labels(), title='weighting', loc='outside right center', fontsize=7, title_fontsize=7)
     return figure
@@ -296,4 +301,22 @@ def plot_left_out(left: pd.DataFrame # from `Comparison.left_out`
     axes[0].set_yticks(range(len(targets)), targets)
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=2, fontsize=7)
+    return figure
+
+# %% ../nbs/10a_compare.ipynb #bf27ea3a
+def plot_curves(table: pd.DataFrame, # lines of `Comparison.summary`, with a column `x`
+                x: str, # column for the horizontal axis
+                xlabel: str, # its name
+                line: str = 'features', # column whose values are a line each
+                log: bool = False # logarithmic horizontal axis?
+               ): # a matplotlib figure
+    "Score against `x` with intervals, a line each row"
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(8, 3.4), layout='constrained')
+    ax = figure.subplots()
+    for name, rows in table.groupby(line, sort=False):
+        ax.plot(rows[x], rows['value'], marker='o', markersize=3, label=name)
+        ax.fill_between(rows[x], rows['low'], rows['high'], alpha=.15)
+    ax.set(xlabel=xlabel, ylabel=f"{table['task'].iloc[0]}, {table['metric'].iloc[0]}", xscale='log' if log else 'linear')
+    figure.legend(*ax.get_legend_handles_labels(), loc='outside right center', fontsize=7)
     return figure

@@ -569,12 +569,12 @@ def end_job(job, process, console, name):
         note_error(job, ChildProcessError(f'its process ended with exit code {process.exitcode}' + ', killed, perhaps for want of memory.' * (process.exitcode == -9)))
     if (job.folder/'error.txt').exists(): console.print(f"{name} failed: {(job.folder/'error.txt').read_text().splitlines()[0]}", markup=False, highlight=False)
 
-# %% ../nbs/11_study.ipynb #338ef2d2
+# %% ../nbs/11_study.ipynb #852e002f
 class TimeSteps(Callback):
-    "Keeps the CPU seconds of every training batch (`train`) and validation batch (`valid`)"
-    def before_fit(self): self.train, self.valid = [], []
+    "Keeps the CPU seconds of every training and validation batch"
+    def before_fit(self): self.seconds = {True: [], False: []}
     def before_batch(self): self.start = time.process_time()
-    def after_batch(self): (self.train if self.training else self.valid).append(time.process_time() - self.start)
+    def after_batch(self): self.seconds[self.training].append(time.process_time() - self.start)
 
 def time_cell(study: Study, cell: Cell, corpus: Corpus, epoch: int) -> float: # CPU seconds
     "How long the pre-training of a cell takes whose epochs have `epoch` training batches, from four of them and one validation batch"
@@ -582,7 +582,7 @@ def time_cell(study: Study, cell: Cell, corpus: Corpus, epoch: int) -> float: # 
     learn = pretrain_learner(corpus, s.encoder, s.workers, s.weighting, s.seconds, s.bs, 4 * s.bs, s.seed, cbs=[clock])
     learn.dls.valid.dataset.n = s.bs
     with learn.no_bar(), learn.no_logging(): learn.fit(1, s.lr)
-    return s.epochs * (epoch * float(np.median(clock.train[1:])) + np.ceil(epoch / 9) * clock.valid[0])
+    return s.epochs * (epoch * float(np.median(clock.seconds[True][1:])) + np.ceil(epoch / 9) * clock.seconds[False][0])
 
 def plan(study: Study, out: Path) -> pd.DataFrame: # a row each combination: cells, finished, begun, failed, steps
     "What is done, and what is to do"
@@ -595,7 +595,7 @@ def plan(study: Study, out: Path) -> pd.DataFrame: # a row each combination: cel
         if state: row[state] += 1
     return pd.DataFrame(rows.values())
 
-# %% ../nbs/11_study.ipynb #6adb2eaa
+# %% ../nbs/11_study.ipynb #9866e6b9
 def corpus_seconds(study: Study, store: Path) -> float:
     "Length of the music to pre-train on, decoded or not, s"
     source = study.corpus
@@ -629,7 +629,8 @@ def plan_in_words(study: Study, table: pd.DataFrame, # from `estimate`
     "How many cells, and how long"
     to_do = table['cells'] - table['finished']
     hours = lambda s: f'{s:.0f} s' if s < 90 else f'{s / 60:.0f} minutes' if s < 5400 else f'{s / 3600:.1f} hours'
-    axes = f"{len(study.encoders)} encoders x {len(study.weightings)} weightings x {len(study.workers)} worker sets x {len(study.seeds)} seeds"
+    count = lambda n, word: f"{n} {word}{'s' * (n > 1)}"
+    axes = ' x '.join(count(len(choices), word) for choices, word in ((study.encoders, 'encoder'), (study.weightings, 'weighting'), (study.workers, 'worker set'), (study.seeds, 'seed')))
     state = ', '.join(f'{table[k].sum()} {k}' for k in ('finished', 'begun', 'failed') if table[k].sum())
     how = [f"{sum(table.loc[to_do > 0, 'source'] == k)} {words}" for k, words in dict(measured='as a finished seed took', timed='by timing steps of pre-training on this machine').items() if (table.loc[to_do > 0, 'source'] == k).any()]
     cpu = (to_do * table['cpu_seconds']).sum()

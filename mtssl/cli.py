@@ -212,7 +212,7 @@ def study(source: Annotated[str, typer.Argument(metavar='STUDY', help='A YAML fi
     what, out = read_study(source, root), out or Path('runs')/Path(source).stem
     if dry_run:
         table = estimate(what, out, quiet)
-        show_table(table.round(dict(cpu_seconds=0)).rename(columns=dict(cpu_seconds='CPU s a cell')).to_dict('records'), 'The plan')
+        show_table([{'encoder, workers, weighting': f'{r.encoder}, {r.workers}, {r.weighting}', 'cells': r.cells, 'finished': r.finished, 'CPU s': round(r.cpu_seconds), 'known by': r.source} for r in table.itertuples()], 'CPU seconds of one cell')
         return print(plan_in_words(what, table, processes(jobs)))
     report = run_study(what, out, jobs, quiet, f'mtssl study {source} --out {out}' + (f' --root {root}' if root else ''))
     print(report['verdict'])

@@ -14,7 +14,7 @@ from collections import Counter
 from fastcore.basics import patch
 from scipy.stats import t as student
 
-# %% ../nbs/10a_compare.ipynb #b8384d77
+# %% ../nbs/10a_compare.ipynb #f52aa9db
 def with_mean(lines: pd.DataFrame, # features, seed, task, and facts about them
               draws: np.ndarray # [n, 1 + R]
              ) -> tuple: # the same, whole rows and seeds only, with a line for the mean over tasks of each
@@ -25,24 +25,25 @@ def with_mean(lines: pd.DataFrame, # features, seed, task, and facts about them
     if tasks < 2: return lines, draws
     groups = list(lines.groupby(['features', 'seed'], sort=False).indices.values())
     metric = lines['metric'].iloc[0] if lines['metric'].nunique() == 1 else 'mean'
-    added = lines.iloc[[g[0] for g in groups]].assign(task='mean', metric=metric)
+    added = lines.iloc[[g[0] for g in groups]].assign(task='mean', metric=metric, groups=lines['groups'].min())
     return pd.concat([lines, added], ignore_index=True), np.concatenate([draws, [draws[g].mean(0) for g in groups]])
 
 class Comparison:
     "Rows that were judged on the same clips, each with one seed or more; `contrast` compares them"
     def __init__(self,
-                 lines: pd.DataFrame, # a line each features, seed and task: with columns `kind` (whose seeds vary alike) and metric, too
+                 lines: pd.DataFrame, # a line each features, seed and task: with columns `kind` (whose seeds vary alike), metric and `groups` (number of groups the draws are over), too
                  draws: np.ndarray # float [n, 1 + R]: each line's score, then its bootstrap draws
                 ):
         self.lines, self.draws = with_mean(lines, draws)
         self.tasks, self.rows = list(dict.fromkeys(self.lines['task'])), list(dict.fromkeys(self.lines['features']))
         self.values = {key: self.draws[i] for key, i in self.lines.groupby(['features', 'task'], sort=False).indices.items()}
         self.kind, self.metric = (dict(zip(self.lines[a], self.lines[b])) for a, b in (('features', 'kind'), ('task', 'metric')))
+        self.groups = self.lines.groupby('task')['groups'].min().to_dict()
         self.seeds = Counter(dict(self.lines.groupby('features')['seed'].nunique()))
         self.spread = {(kind, task): seed_spread([v for (f, t), v in self.values.items() if t == task and self.kind[f] == kind])
                        for kind in dict.fromkeys(self.kind.values()) for task in self.tasks}
 
-# %% ../nbs/10a_compare.ipynb #76d157f0
+# %% ../nbs/10a_compare.ipynb #1b11aed6
 def seed_spread(rows: list # [S, 1 + R] of each row of one kind, on one task
                ) -> tuple: # variance of a score over seeds, clips' part of it taken off (NaN: no row has two seeds); the same as measured; degrees of freedom
     "Variance between seeds, pooled over rows"
@@ -50,10 +51,10 @@ def seed_spread(rows: list # [S, 1 + R] of each row of one kind, on one task
     free = sum(len(x) - 1 for x in rows)
     if not free: return np.nan, np.nan, 0
     measured = sum((x[:, 0]**2).sum() for x in rows) / free
-    by_clips = sum(((x[:, 1:] - x[:, :1])**2).mean(1).sum() for x in rows) / free
+    by_clips = sum(np.nanmean((x[:, 1:] - x[:, :1])**2, axis=1).sum() for x in rows) / free
     return max(0., measured - by_clips), measured, free
 
-# %% ../nbs/10a_compare.ipynb #98d269e9
+# %% ../nbs/10a_compare.ipynb #7436ae0f
 def satterthwaite(parts: list, # variances that sum up, as measured
                   free: list, # their degrees of freedom
                   total: float # variance of the sum
@@ -72,8 +73,9 @@ def contrast(self: Comparison,
     kinds = {self.kind[f]: 0. for f in weights}
     for f, a in weights.items(): kinds[self.kind[f]] += a**2 / self.seeds[f]
     spreads = {kind: self.spread[kind, task] for kind in kinds}
-    clips, seeds = draws[1:].var(), sum(a * np.nan_to_num(spreads[kind][0]) for kind, a in kinds.items())
-    free = satterthwaite([a * np.nan_to_num(spreads[k][1]) for k, a in kinds.items()], [spreads[k][2] for k in kinds], clips + seeds)
+    few = self.groups[task]
+    clips, seeds = np.nanvar(draws[1:]) * few / max(few - 1, 1), sum(a * np.nan_to_num(spreads[kind][0]) for kind, a in kinds.items())
+    free = satterthwaite([clips, *(a * np.nan_to_num(spreads[k][1]) for k, a in kinds.items())], [few - 1, *(spreads[k][2] for k in kinds)], clips + seeds)
     reach = student.ppf(.975, free) * np.sqrt(clips + seeds) if clips + seeds else 0.
     known = not any(np.isnan(s[0]) and self.varies(k) for k, s in spreads.items())
     return dict(value=draws[0], low=draws[0] - reach, high=draws[0] + reach, clips_sd=np.sqrt(clips), seeds_sd=np.sqrt(seeds) if known else np.nan)

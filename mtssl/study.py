@@ -6,14 +6,14 @@
 __all__ = ['names', 'Study', 'target_of', 'by_target', 'expand_workers', 'members', 'make_study', 'check_study', 'shipped',
            'read_study', 'Cell', 'cells', 'cell_settings', 'CorpusClips', 'named', 'study_corpus', 'decode_set',
            'store_set', 'StoredClips', 'open_set', 'study_sets', 'embed_set', 'random_encoder', 'random_row',
-           'probe_features', 'fewer_labels', 'draws_of', 'judge', 'save_job', 'load_job', 'load_results', 'Cost',
-           'cost_of', 'pretrain_cell', 'open_sets', 'here', 'run_cell', 'run_handcrafted', 'random_features',
-           'run_random', 'Job', 'jobs_of', 'work', 'cpu_seconds', 'note_error', 'run_jobs', 'end_job', 'TimeSteps',
-           'time_cell', 'plan', 'corpus_seconds', 'estimate', 'plan_in_words', 'collect', 'compare', 'by_slice',
-           'findings', 'failures', 'best_rows', 'figures', 'verdict', 'write_study', 'records', 'report_parts',
-           'check_folder', 'processes', 'run_study']
+           'probe_features', 'draws_of', 'judge', 'save_job', 'load_job', 'load_results', 'Cost', 'cost_of',
+           'pretrain_cell', 'open_sets', 'here', 'run_cell', 'run_handcrafted', 'random_features', 'run_random', 'Job',
+           'jobs_of', 'work', 'cpu_seconds', 'note_error', 'run_jobs', 'end_job', 'TimeSteps', 'time_cell', 'plan',
+           'corpus_seconds', 'estimate', 'plan_in_words', 'collect', 'compare', 'amounts', 'by_amount', 'by_step',
+           'by_probe', 'findings', 'failures', 'best_rows', 'figures', 'verdict', 'write_study', 'records',
+           'report_parts', 'check_folder', 'processes', 'run_study']
 
-# %% ../nbs/11_study.ipynb #98eae10d
+# %% ../nbs/11_study.ipynb #6bd347bb
 import json
 import multiprocessing
 import os
@@ -44,14 +44,16 @@ from .datasets import FileClips, LabelledSet, Task, labelled_set
 from .embed import embed_wave, from_moments, load, moments
 from .encoders import Encoder, calibrate, count_parameters, encoder_from_config, encoders
 from .pretrain import SaveRun, Settings, TellSteps, check, columns, open_corpus, pretrain, pretrain_learner, resume, versions, write_atomically
-from .probes import ProbeResult, batches, bootstrap_weights, handcrafted, metrics, plot_scores, probe_all
+from .metrics import bootstrap_weights, interval, metrics
+from .probe_models import probes
+from .probes import ProbeResult, amount_of, batches, handcrafted, plot_scores, probe_all
 from .registry import parse_spec
 from .report import write_report
 from .synth import synthesise
 from .targets import targets
 from .workers import split_names, worker_names
 
-# %% ../nbs/11_study.ipynb #05a6307d
+# %% ../nbs/11_study.ipynb #b3a455a5
 @dataclass
 class Study:
     "Choices to try in all combinations, and what every cell shares"
@@ -64,7 +66,7 @@ class Study:
     seeds: list = field(default_factory=lambda: [0]) # of crops and initial weights; each gives another cell
     baseline: dict = field(default_factory=dict) # the encoder, workers and weighting others are compared with; by default the first of each
     probes: list = field(default_factory=lambda: ['linear']) # kinds of probe; the first decides
-    labels: list = field(default_factory=lambda: [1.]) # shares of the training labels the probes get; the largest decides
+    labels: list = field(default_factory=lambda: [1.]) # amounts of training clips the probes get, from few to many: shares, or such as '5 a class'; the last decides
     random: int = 3 # random-initialised encoders of each architecture
     points: int = 1 # how often in a pre-training its encoder is probed, the last time at its end
     optional: bool = False # leave out labelled sets that are not there, rather than stop?
@@ -148,12 +150,14 @@ def make_study(given: dict, # what the file says
         given |= dict(corpus=fill(given['corpus']), sets=[fill(s) for s in given['sets']])
     return check_study(Study(**given))
 
-# %% ../nbs/11_study.ipynb #64cea56d
+# %% ../nbs/11_study.ipynb #f916d6e2
 def check_study(study: Study) -> Study: # the same
     "Raise `ValueError` for numbers and names there cannot be"
     if not study.seeds or not all(isinstance(s, int) and s >= 0 for s in study.seeds) or len(set(study.seeds)) < len(study.seeds):
         raise ValueError(f'seeds must be how many, or different whole numbers from 0, and is {study.seeds}.')
-    if not study.labels or not all(isinstance(x, (int, float)) and 0 < x <= 1 for x in study.labels): raise ValueError(f'labels must be shares above 0 and at most 1, and is {study.labels}.')
+    for amount in study.labels: amount_of(amount)
+    for kind in study.probes: probes[kind]
+    if not study.labels or not study.probes: raise ValueError('labels and probes must name one or more.')
     if study.random < 1: raise ValueError(f'random={study.random} is too small; 1 is the least, as the random-initialised encoder is the bar to pass.')
     own = {'encoder', 'workers', 'weighting', 'seed'}
     if odd := [k for k in study.pretrain if k in own or k not in {f.name for f in fields(Settings)}]:
@@ -346,20 +350,7 @@ def probe_features(folder, # a run, or a saved encoder
     hand = handcrafted(labelled.waves(22_050), sr=22_050)
     return {'chance': None} | {label: hand[key] for key, label in names.items()} | {random_row(seeds): others, f'encoder {Path(folder).name}': own}
 
-# %% ../nbs/11_study.ipynb #22199e29
-def fewer_labels(labelled: LabelledSet, # a set
-                 share: float, # of its training clips that keep their labels
-                 seed: int = 0 # which ones
-                ) -> pd.DataFrame: # the set's table
-    "The table of a set with only a share of its training groups, the smaller share always part of the larger"
-    table = labelled.table
-    if share >= 1: return table
-    groups = table.loc[table['split'] != 'test', 'group'].unique()
-    kept = np.random.default_rng(seed).permutation(groups)[:max(2, round(share * len(groups)))]
-    gone = (table['split'] != 'test') & ~table['group'].isin(kept)
-    labels = [c for c in table if c not in ('path', 'split', 'group')]
-    return table.assign(**{c: table[c].mask(gone) for c in labels})
-
+# %% ../nbs/11_study.ipynb #1aee8a43
 def draws_of(result: ProbeResult, # of one probe
              groups, # names of all groups of the set's test clips
              seed: int, # of the set
@@ -378,20 +369,22 @@ def judge(study: Study,
     lines, draws, results = [], [], []
     for place, (name, labelled) in enumerate(sets.items()):
         groups = sorted(labelled.table.loc[labelled.table['split'] == 'test', 'group'].unique())
-        for probe, share in product(study.probes, study.labels):
+        for probe, amount in product(study.probes, study.labels):
+            seed = 0 if amount_of(amount)[1] == 'all' else facts['seed']
             with warnings.catch_warnings():
                 warnings.filterwarnings('ignore', 'The number of unique classes', UserWarning)
-                found = probe_all({facts['features']: features[name]}, fewer_labels(labelled, share, facts.get('seed', 0)), list(labelled.tasks.values()), probe)
+                found = probe_all({facts['features']: features[name]}, labelled, list(labelled.tasks.values()), probe, seed, amount)
             for r in found:
                 drawn = draws_of(r, groups, place)
-                low, high = np.quantile(drawn[1:], [.025, .975])
+                of = interval(drawn, r.metric, len(r.predictions), r.predictions['group'].nunique())
                 task = r.task if len(sets) == 1 else f'{name}: {r.task}'
-                lines.append(facts | dict(set=name, task=task, probe=probe, labels=share, metric=r.metric, value=drawn[0], low=low, high=high, clips=len(r.predictions), train=r.train, dim=r.dim, C=r.C))
+                lines.append(facts | dict(set=name, task=task, probe=probe, labels=r.labels, type=r.type, metric=r.metric, value=of.value, low=of.low, high=of.high,
+                                          clips=of.n, groups=r.predictions['group'].nunique(), train=r.train, dim=r.dim, chosen=json.dumps(r.chosen, default=float)))
                 draws.append(drawn)
             results += found
     return pd.DataFrame(lines), np.array(draws), results
 
-# %% ../nbs/11_study.ipynb #d2fd1f1e
+# %% ../nbs/11_study.ipynb #26e86fe5
 def save_job(folder: Path, lines: pd.DataFrame, draws: np.ndarray, results: list):
     "Write what a job has found"
     for i, r in enumerate(results): write_atomically(folder/'predictions'/f'{i:03}.parquet', lambda p: r.predictions.to_parquet(p))
@@ -409,7 +402,8 @@ def load_results(folder: Path # of a finished job
                 ) -> list: # `ProbeResult`s, one a line
     "The predictions a job has made"
     read = lambda i: pd.read_parquet(folder/'predictions'/f'{i:03}.parquet')
-    return [ProbeResult(features=l.features, task=l.task, metric=l.metric, predictions=read(i), run=int(l.seed), dim=l.dim, train=l.train, C=l.C) for i, l in enumerate(load_job(folder)[0].itertuples())]
+    return [ProbeResult(features=l.features, task=l.task, metric=l.metric, predictions=read(i), run=int(l.seed), type=l.type, model=l.probe if l.dim else 'chance',
+                        labels=l.labels, chosen=json.loads(l.chosen), dim=l.dim, train=l.train) for i, l in enumerate(load_job(folder)[0].itertuples())]
 
 # %% ../nbs/11_study.ipynb #4acd4177
 class Cost(Callback):
@@ -465,13 +459,13 @@ def run_cell(study: Study, cell: Cell, out: Path, tell=lambda done: None):
     found = [judge(study, facts | dict(step=steps[e]), {name: f[e] for name, f in features.items()}, sets) for e in models]
     save_job(folder, pd.concat([f[0] for f in found]), np.concatenate([f[1] for f in found]), [r for f in found for r in f[2]])
 
-# %% ../nbs/11_study.ipynb #008092d9
+# %% ../nbs/11_study.ipynb #88f25ba5
 def run_handcrafted(study: Study, out: Path, tell=lambda done: None):
     "Chance and the hand-crafted features"
     sets = open_sets(out)
     features = {name: handcrafted(labelled.waves(), sr=labelled.load.sr, size=8) for name, labelled in sets.items()}
     rows = {'chance': {name: None for name in sets}} | {label: {name: f[key] for name, f in features.items()} for key, label in names.items()}
-    seeds = range(study.random if min(study.labels) < 1 else 1)
+    seeds = range(1 if all(amount_of(x)[1] == 'all' for x in study.labels) else study.random)
     found = [judge(study, dict(features=row, kind='baseline', seed=seed), f, sets) for row, f in rows.items() for seed in seeds]
     save_job(out/'baselines'/'hand-crafted', pd.concat([f[0] for f in found]), np.concatenate([f[1] for f in found]), [r for f in found for r in f[2]])
 
@@ -637,7 +631,7 @@ def plan_in_words(study: Study, table: pd.DataFrame, # from `estimate`
     return (f"{axes} = {table['cells'].sum()} cells{f' ({state})' if state else ''}, and {1 + len(study.encoders)} jobs for baselines.\n" +
             (f"{to_do.sum()} cells to run: {hours(cpu)} of CPU time, {hours(cpu / jobs)} with {jobs} processes on idle cores ({', '.join(how)}); data and, where timed, probes come on top." if to_do.sum() else 'All cells are finished.'))
 
-# %% ../nbs/11_study.ipynb #e651cfad
+# %% ../nbs/11_study.ipynb #3b49f46c
 def collect(study: Study, out: Path) -> tuple: # lines, draws
     "The lines and draws of all finished jobs; raises `ValueError` if there are none"
     found = [load_job(job.folder) for job in jobs_of(study, out).values() if job.finished]
@@ -647,7 +641,7 @@ def collect(study: Study, out: Path) -> tuple: # lines, draws
 def compare(lines: pd.DataFrame, # from `collect`
             draws: np.ndarray, # from `collect`
             probe: str, # kind
-            labels: float, # share
+            labels: str, # amount
             step: int | None = None # of pre-trained rows; None: the last
            ) -> Comparison:
     "One slice of a study"
@@ -656,32 +650,53 @@ def compare(lines: pd.DataFrame, # from `collect`
     mine = ((lines['probe'] == probe) & (lines['labels'] == labels) & (~trained | (lines['step'] == step))).to_numpy()
     return Comparison(lines[mine], draws[mine])
 
-def by_slice(lines, draws, study, column):
-    "The mean over tasks for every share of labels, or every point of the pre-training"
-    probe, most, tables = study.probes[0], max(study.labels), []
-    values = sorted(study.labels) if column == 'labels' else sorted(lines.loc[lines['kind'] == 'pre-trained', 'step'].unique())
-    for v in values:
-        c = compare(lines, draws, probe, **(dict(labels=v) if column == 'labels' else dict(labels=most, step=v)))
-        tables.append(c.summary().assign(**{column: v}).query('task == @c.tasks[-1]'))
-    return pd.concat(tables, ignore_index=True) if len(values) > 1 else pd.DataFrame()
+def amounts(study: Study) -> list: # of text
+    "The amounts of labels as tables call them"
+    return [amount_of(x)[1] for x in study.labels]
 
-# %% ../nbs/11_study.ipynb #728b00f8
+def by_amount(lines, draws, study: Study) -> pd.DataFrame:
+    "Every row's mean over tasks for every amount of labels, with the number of training clips, if there are several"
+    tables = []
+    for amount in amounts(study) if len(study.labels) > 1 else []:
+        c = compare(lines, draws, study.probes[0], amount)
+        train = lines.loc[lines['labels'] == amount, 'train'].mean()
+        tables.append(c.summary().assign(labels=amount, train=train).query('task == @c.tasks[-1]'))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+def by_step(lines, draws, study: Study) -> pd.DataFrame:
+    "Every pre-trained row's mean over tasks at every point of its pre-training, from the random-initialised encoder on, if there are several"
+    tables, start = [], {}
+    for step in sorted(lines.loc[lines['kind'] == 'pre-trained', 'step'].unique()) if study.points > 1 else []:
+        c = compare(lines, draws, study.probes[0], amounts(study)[-1], step)
+        found = c.summary().query('task == @c.tasks[-1]')
+        if not tables: start = found[found['kind'] == 'random'].set_index('encoder')
+        tables.append(found[found['kind'] == 'pre-trained'].assign(step=step))
+    if not tables: return pd.DataFrame()
+    first = [start.loc[r.encoder].to_dict() | dict(features=r.features, encoder=r.encoder, kind='pre-trained', step=0) for r in tables[0].itertuples() if r.encoder in start.index]
+    return pd.concat([pd.DataFrame(first), *tables], ignore_index=True)
+
+# %% ../nbs/11_study.ipynb #35b1b385
+def by_probe(lines, draws, study: Study) -> pd.DataFrame:
+    "Every row's mean over tasks by every kind of probe, if there are several"
+    found = [(c := compare(lines, draws, kind, amounts(study)[-1])).summary().assign(probe=kind).query('task == @c.tasks[-1]') for kind in (study.probes if len(study.probes) > 1 else [])]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
 def findings(study: Study, out: Path) -> dict: # name -> table
     "The tables of a study"
     lines, draws = collect(study, out)
-    c, trained = compare(lines, draws, study.probes[0], max(study.labels)), lines['kind'] == 'pre-trained'
+    c, trained = compare(lines, draws, study.probes[0], amounts(study)[-1]), lines['kind'] == 'pre-trained'
     base, b = ', '.join(study.baseline[k] for k in ('encoder', 'workers', 'weighting')), study.baseline
     random = dict(lines.loc[lines['kind'] == 'random', ['encoder', 'features']].values)
     rivals = {r.features: [x for x in (base, random.get(r.encoder), names['handcrafted']) if x in c.rows] for r in c.row_facts().query("kind == 'pre-trained'").reset_index().itertuples()}
     cost = lines[trained].drop_duplicates(['features', 'seed']).groupby('features')[['cpu_seconds', 'seconds', 'parameters']].mean()
     return dict(scores=lines, summary=c.summary().join(cost, 'features'), ranking=c.ranking(), differences=c.differences(rivals), effects=c.effects(b['workers'], b['weighting']),
-                averages=c.averages(), left_out=c.left_out(members(study)), labels=by_slice(lines, draws, study, 'labels'), points=by_slice(lines, draws, study, 'step'))
+                averages=c.averages(), left_out=c.left_out(members(study)), labels=by_amount(lines, draws, study), points=by_step(lines, draws, study), probes=by_probe(lines, draws, study))
 
 def failures(study: Study, out: Path) -> dict: # job -> why
     "Jobs that failed"
     return {name: (job.folder/'error.txt').read_text().splitlines()[0] for name, job in jobs_of(study, out).items() if not job.finished and (job.folder/'error.txt').exists()}
 
-# %% ../nbs/11_study.ipynb #39e0be0c
+# %% ../nbs/11_study.ipynb #86393253
 def best_rows(summary: pd.DataFrame, # of a study
               ranking: pd.DataFrame, # of the same
               most: int = 12 # pre-trained rows
@@ -697,15 +712,15 @@ def figures(report: dict # name -> table, and others
     gpu, shown = 'device' in report['scores'] and (report['scores']['device'] == 'cuda').any(), report['shown']
     cost = summary[summary['task'] == last].assign(cost=lambda t: t['seconds' if gpu else 'cpu_seconds'])
     found = {'Every choice on every task. Colours run from the lowest score of a task to its highest.': plot_heat(summary),
-             'The baselines and the best rows, with 95 % intervals over seeds and clips.': plot_scores(shown),
+             'The baselines and the best rows, with 95 % intervals over seeds and clips.': plot_scores(shown.assign(model='', labels='')),
              'Score against the cost of pre-training. No row on the front is beaten by one that costs no more.': plot_cost(cost, 'seconds of pre-training on a GPU' if gpu else 'CPU seconds of pre-training')}
     if report['averages']['workers'].nunique() > 1: found['Worker sets and weightings, averaged over encoders. Lines that are not parallel are an interaction.'] = plot_interaction(report['averages'])
     if len(report['left_out']): found["What each target's workers give, averaged over encoders and weightings."] = plot_left_out(report['left_out'])
-    if len(report['labels']): found['Fewer labels for the probe.'] = plot_curves(report['labels'], 'labels', 'share of the training labels', log=True)
+    if len(report['labels']): found['Fewer labels for the probe.'] = plot_curves(report['labels'], 'train', 'training clips of the probe', log=True)
     if len(report['points']): found['More pre-training, from the random-initialised encoder on.'] = plot_curves(report['points'], 'step', 'pre-training steps')
     return found
 
-# %% ../nbs/11_study.ipynb #c9355e67
+# %% ../nbs/11_study.ipynb #59053f0d
 def verdict(report: dict, study: Study) -> str:
     "What the numbers say, in sentences: the best row against its baselines, and worker sets with weightings"
     differences, ranking, last = report['differences'], report['ranking'], report['summary']['task'].iloc[-1]
@@ -741,9 +756,9 @@ def report_parts(report: dict) -> list: # figures, tables and texts, in order
              f"({s['probes'][0]}) on {', '.join(s['sets'])}; {report['cpu_seconds'] / 60:.0f} CPU minutes.")
     parts = [intro, report['verdict'], *(['# What is missing', *problems] if problems else []), '# Ranking', 'best: how often the row comes first when clips and seeds are drawn anew.', report['ranking'].round(3), '# Scores', as_wide(report['summary'], ['features', 'seeds'])]
     for caption, figure in figures(report).items(): parts += [caption, figure, f"$ {report['command']}"]
-    signed_text = lambda row: signed(row)
-    parts += ['# Paired differences', 'On the same clips, to the baseline of the study, the random-initialised encoder of the same architecture, and the hand-crafted features.', as_wide(report['differences'], ['features', 'than'], signed_text)]
-    if len(report['effects']): parts += ['# Effects', f"Against {s['baseline']['workers']} with {s['baseline']['weighting']}, averaged over encoders.", as_wide(report['effects'], ['effect', 'workers', 'weighting'], signed_text)]
+    if len(report['probes']): parts += ['# Other probes', 'The same features, judged by other probes.', as_wide(report['probes'].assign(task=report['probes']['probe']), ['features'])]
+    parts += ['# Paired differences', 'On the same clips, to the baseline of the study, the random-initialised encoder of the same architecture, and the hand-crafted features.', as_wide(report['differences'], ['features', 'than'], signed)]
+    if len(report['effects']): parts += ['# Effects', f"Against {s['baseline']['workers']} with {s['baseline']['weighting']}, averaged over encoders.", as_wide(report['effects'], ['effect', 'workers', 'weighting'], signed)]
     return parts + ['# How it was made', f"$ {report['command']}", '$ ' + yaml.safe_dump(s, sort_keys=False, allow_unicode=True).strip(), pd.DataFrame(list(report['versions'].items()), columns=['library', 'version'])]
 
 # %% ../nbs/11_study.ipynb #dbfbf359

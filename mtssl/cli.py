@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'Quiet', 'Jobs', 'deprecation', 'about', 'main', 'show_table', 'show_scores', 'kinds', 'study_kinds',
-           'target_kinds', 'worker_kinds', 'info', 'demo', 'synth', 'pretrain', 'show_problems', 'embed', 'probe',
-           'study']
+           'target_kinds', 'worker_kinds', 'set_kinds', 'show_sets', 'info', 'demo', 'synth', 'pretrain',
+           'show_problems', 'embed', 'probe', 'study']
 
 # %% ../nbs/12_cli.ipynb #f7b796c1
 import json
@@ -65,7 +65,7 @@ def kinds(kind: str # 'targets', 'encoders', 'workers', 'weightings', 'datasets'
     if kind == 'targets': return target_kinds()
     elif kind == 'encoders': from mtssl.encoders import encoders as registry
     elif kind == 'weightings': from mtssl.weighting import weightings as registry
-    elif kind == 'datasets': from mtssl.datasets import datasets as registry
+    elif kind == 'datasets': return set_kinds()
     elif kind == 'workers': return worker_kinds()
     elif kind == 'studies': return study_kinds()
     else: raise ValueError(f'There is no list of {kind!r}; there are targets, encoders, workers, weightings, datasets, studies.')
@@ -92,12 +92,25 @@ def worker_kinds():
     rows += [dict(name=r['name'], kind='worker', summary=r['summary']) for r in workers.table()]
     return rows + [dict(name=r['name'], kind='target', summary=r['summary']) for r in targets.table() if r['name'] not in workers]
 
+def set_kinds():
+    "Labelled sets: tasks, classes, hours, licence, metric, splits, where to get them, and whether they are found"
+    from mtssl.datasets import sets_table
+    return sets_table()
+
+def show_sets(rows: list # of `set_kinds`
+             ):
+    "Print labelled sets, a few lines each, in 80 columns"
+    from mtssl.datasets import data_folder
+    facts = lambda row: ' | '.join(f'{k}: {row[k]}' for k in ('tasks', 'classes', 'hours', 'metric', 'splits', 'licence') if row[k])
+    show_table([dict(name=r['name'], found=r['found'], set=f"{r['summary']}\n{facts(r)}\n{r['where']}\n") for r in rows], f'Found: in {data_folder()}, or where the environment variable MTSSL_DATA says.')
+
 @app.command()
 def info(kind: Annotated[str, typer.Argument(help='targets, encoders, workers, weightings, datasets or studies')],
          as_json: Annotated[bool, typer.Option('--json', help='Print a list of objects.')] = False):
     "List what there is, one line each. Example: `mtssl info targets`"
     rows = kinds(kind)
     if as_json: print(json.dumps(rows, indent=1))
+    elif kind == 'datasets': show_sets(rows)
     else: show_table([{'name': r['name'], **r} for r in rows], 'Size: features a frame at hop 512. Cost: CPU ms a minute of audio, alone.' if kind == 'targets' else '')
 
 # %% ../nbs/12_cli.ipynb #f34cee94
@@ -187,14 +200,14 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
 # %% ../nbs/12_cli.ipynb #a8208a7b
 @app.command()
 def probe(model: Annotated[Path, typer.Argument(help='A run folder, or a saved encoder.')],
-          dataset: Annotated[str, typer.Argument(help='A folder a class, a CSV, or a name such as "synth(test=200)".')] = 'synth',
+          dataset: Annotated[str, typer.Argument(help='A folder a class, a CSV, or a set such as gtzan or "synth(test=200)"; see `mtssl info datasets`.')] = 'synth',
           out: Annotated[Optional[Path], typer.Option(help='Write the scores to this CSV, too.')] = None,
           quiet: Quiet = False):
     "Probe a run on a labelled set, beside its baselines. Example: `mtssl probe runs/mine music/labels.csv`"
-    from mtssl.probes import probe_all, scores_table
     from mtssl.datasets import labelled_set
-    from mtssl.study import probe_features
     labelled = labelled_set(dataset)
+    from mtssl.probes import probe_all, scores_table
+    from mtssl.study import probe_features
     results = probe_all(probe_features(model, labelled, quiet), labelled)
     scores = scores_table(results)
     show_scores(scores.to_dict('records'), f'{labelled.name}: accuracy with 95 % intervals')

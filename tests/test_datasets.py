@@ -1,0 +1,76 @@
+"""The published sets in miniature: every layout that `mtssl.public_sets` reads goes through `mtssl probe`.
+
+The miniatures are written by the functions `..._tree` of the notebook nbs/03b_public_sets.ipynb, which shows each and checks its table.
+"""
+import ast, json
+
+import pandas as pd
+import pytest
+from conftest import root, run
+from typer.testing import CliRunner
+
+
+def notebook_trees():
+    "Name of a set -> the notebook's function that writes its miniature below a folder and returns the specification to read it by"
+    space = {}
+    exec('from mtssl.public_sets import *', space)
+    for cell in json.loads((root/'nbs/03b_public_sets.ipynb').read_text(encoding='utf-8'))['cells']:
+        if cell['cell_type'] != 'code': continue
+        source = ''.join(cell['source'])
+        wanted = (ast.Import, ast.ImportFrom) if source.startswith('#| export') else (ast.Import, ast.ImportFrom, ast.FunctionDef)
+        exec(compile(ast.Module([n for n in ast.parse(source).body if isinstance(n, wanted)], []), 'notebook', 'exec'), space)
+    return {name.removesuffix('_tree'): function for name, function in space.items() if name.endswith('_tree')}
+
+
+trees = notebook_trees()
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    "A folder for all sets, and the specification of each"
+    folder = tmp_path_factory.mktemp('data')
+    return folder, {name: tree(folder/name) for name, tree in trees.items()} | dict(synth='synth(train=64, test=20, seconds=1, sr=16000, jobs=1, exact=True)')
+
+
+@pytest.fixture(scope='module')
+def encoder(tmp_path_factory):
+    "A saved encoder with random weights"
+    from mtssl.embed import save
+    from mtssl.encoders import encoders
+    return save(encoders.make('tcn(width=16, blocks=2)', sr=16_000), tmp_path_factory.mktemp('encoder')/'random')
+
+
+def test_every_set_has_a_miniature():
+    from mtssl.datasets import sets_table
+    assert {r['name'] for r in sets_table()} - {'csv', 'folder', 'synth', 'mirdata'} == set(trees)
+
+
+def test_found(data, installed):
+    rows = json.loads(run(installed.mtssl, 'info', 'datasets', '--json', env={**installed.env, 'MTSSL_DATA': str(data[0])}).stdout)
+    assert {r['name'] for r in rows if r['found'] == 'yes'} == set(trees) and {r['found'] for r in rows} == {'yes', ''}
+
+
+@pytest.mark.parametrize('name', [*sorted(trees), 'synth'])
+def test_probe(name, data, encoder, tmp_path, monkeypatch):
+    from mtssl.cli import app
+    from mtssl.datasets import labelled_set
+    from mtssl.probes import metrics
+    folder, specs = data
+    monkeypatch.setenv('MTSSL_DATA', str(folder))
+    dataset = labelled_set(specs[name])
+    if unknown := {t.metric for t in dataset.tasks.values()} - set(metrics): pytest.skip(f'mtssl.probes has no {", ".join(sorted(unknown))}')
+    done = CliRunner().invoke(app, ['probe', str(encoder), specs[name], '--out', str(tmp_path/'scores.csv'), '--quiet'], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    scores = pd.read_csv(tmp_path/'scores.csv')
+    for task in dataset.tasks.values():
+        mine = scores[scores['task'] == task.name]
+        judged = int((task.labelled(dataset.table) & (dataset.table['split'] == 'test')).sum())
+        assert len(mine) == 6 and (mine['metric'] == task.metric).all() and (mine['n'] == judged).all() and mine['value'].notna().all()
+
+
+def test_missing(data, installed, tmp_path):
+    "What the command line says of a set that is not there, and a loader of one that is not all there"
+    from mtssl.public_sets import gtzan
+    done = run(installed.mtssl, 'probe', 'nowhere', 'nsynth', env={**installed.env, 'MTSSL_DATA': str(tmp_path)}, check=False)
+    assert done.returncode == 1 and "there is no 'nsynth-train/examples.json'" in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    with pytest.raises(ValueError, match='900 of 930 audio files are missing.*Get them from .*, or do without them with partial=True'): gtzan(data[0]/'gtzan')

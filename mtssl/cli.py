@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Quiet', 'Jobs', 'deprecation', 'about', 'main', 'show_table', 'show_scores', 'kinds', 'study_kinds',
            'target_kinds', 'worker_kinds', 'set_kinds', 'show_sets', 'info', 'demo', 'synth', 'pretrain',
-           'show_problems', 'embed', 'probe', 'study']
+           'show_problems', 'embed', 'probe', 'study', 'show_absent']
 
 # %% ../nbs/12_cli.ipynb #f7b796c1
 import json
@@ -221,14 +221,22 @@ def study(source: Annotated[str, typer.Argument(metavar='STUDY', help='A YAML fi
           dry_run: Annotated[bool, typer.Option('--dry-run', help='Print the plan and the time it takes, and stop.')] = False,
           jobs: Annotated[Optional[int], typer.Option(help='Processes; by default one a core, or one with a GPU.')] = None, quiet: Quiet = False):
     "Pre-train and probe all combinations of choices, and report. Example: `mtssl study quick --out runs/quick`"
-    from mtssl.study import estimate, plan_in_words, processes, read_study, run_study
+    from mtssl.study import absent_sets, estimate, plan_in_words, processes, read_study, run_study
     what, out = read_study(source, root), out or Path('runs')/Path(source).stem
     if dry_run:
+        if what.optional: show_absent(absent_sets(what))
         table = estimate(what, out, quiet)
         show_table([{'encoder, workers, weighting': f'{r.encoder}, {r.workers}, {r.weighting}', 'cells': r.cells, 'finished': r.finished, 'CPU s': round(r.cpu_seconds), 'known by': r.source} for r in table.itertuples()], 'CPU seconds of one cell')
         return print(plan_in_words(what, table, processes(jobs)))
     report = run_study(what, out, jobs, quiet, f'mtssl study {source} --out {out}' + (f' --root {root}' if root else ''))
+    show_absent(report['absent'])
     print(report['verdict'])
     show_scores(report['shown'].to_dict('records'), f"Baselines and best rows, with 95 % intervals ({report['command']}, {report['cpu_seconds'] / 60:.0f} CPU minutes)")
     print(out/'report.html')
     if failed := report['failed']: raise ValueError(f"{len(failed)} of the jobs failed, such as {next(iter(failed))}: {next(iter(failed.values()))} The same command tries them again.")
+
+def show_absent(absent: dict # set -> why it is not there
+               ):
+    "Name the sets that are left out, with the reason"
+    if absent: print(f"{len(absent)} set{'s are' if len(absent) > 1 else ' is'} left out:")
+    for name, why in absent.items(): print(f'  {name}: {why}')

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['names', 'Study', 'target_of', 'by_target', 'expand_workers', 'members', 'make_study', 'check_study', 'shipped',
            'read_study', 'Cell', 'cells', 'cell_settings', 'CorpusClips', 'named', 'study_corpus', 'decode_set',
-           'store_set', 'StoredClips', 'open_set', 'study_sets', 'embed_set', 'random_encoder', 'random_row',
-           'probe_features', 'draws_of', 'judge', 'save_job', 'load_job', 'load_results', 'Cost', 'cost_of',
-           'pretrain_cell', 'open_sets', 'here', 'run_cell', 'run_handcrafted', 'random_features', 'run_random', 'Job',
-           'jobs_of', 'work', 'cpu_seconds', 'note_error', 'run_jobs', 'end_job', 'TimeSteps', 'time_cell', 'plan',
-           'corpus_seconds', 'estimate', 'plan_in_words', 'collect', 'compare', 'amounts', 'by_amount', 'by_step',
-           'by_probe', 'findings', 'failures', 'best_rows', 'figures', 'verdict', 'write_study', 'records',
-           'report_parts', 'check_folder', 'processes', 'run_study']
+           'store_set', 'StoredClips', 'open_set', 'absent_sets', 'study_sets', 'embed_set', 'random_encoder',
+           'random_row', 'probe_features', 'draws_of', 'judge', 'save_job', 'load_job', 'load_results', 'Cost',
+           'cost_of', 'pretrain_cell', 'open_sets', 'here', 'run_cell', 'run_handcrafted', 'random_features',
+           'run_random', 'Job', 'jobs_of', 'work', 'cpu_seconds', 'note_error', 'run_jobs', 'end_job', 'TimeSteps',
+           'time_cell', 'plan', 'corpus_seconds', 'estimate', 'plan_in_words', 'collect', 'compare', 'amounts',
+           'by_amount', 'by_step', 'by_probe', 'findings', 'failures', 'best_rows', 'figures', 'verdict', 'write_study',
+           'records', 'report_parts', 'check_folder', 'processes', 'run_study']
 
 # %% ../nbs/11_study.ipynb #6bd347bb
 import json
@@ -242,10 +242,10 @@ def study_corpus(source: str, # a folder, a store, or `synth(clips, seconds, see
     try: return synth(*positional, **named_arguments)
     except TypeError: raise ValueError(f'corpus: {source!r} is not synth(clips, seconds, seed).') from None
 
-# %% ../nbs/11_study.ipynb #a3d3b424
+# %% ../nbs/11_study.ipynb #d7473bb2
 def decode_set(labelled: LabelledSet, store: Path, sr: int, jobs: int, quiet: bool):
     "Decode every clip of a set into a store; the corpus, and the name of each row's track"
-    if isinstance(labelled.load, FileClips):
+    if isinstance(labelled.load, FileClips) and not labelled.load.seconds:
         paths = [Path(labelled.load.root)/p for p in labelled.load.paths]
         base = Path(os.path.commonpath([p.parent for p in paths]))
         return build_corpus(paths, store, sr, jobs, quiet), [p.relative_to(base).as_posix() for p in paths]
@@ -285,7 +285,15 @@ def open_set(folder: Path # from `store_set`
     labelled.left_out = facts['left_out']
     return labelled
 
-# %% ../nbs/11_study.ipynb #7f52d4b9
+# %% ../nbs/11_study.ipynb #8902676d
+def absent_sets(study: Study) -> dict: # specification -> why
+    "The labelled sets that cannot be read"
+    found = {}
+    for spec in study.sets:
+        try: labelled_set(spec)
+        except (ValueError, OSError) as e: found[spec] = str(e)
+    return found
+
 def study_sets(study: Study, out: Path, jobs: int, quiet: bool
               ) -> tuple: # name -> `LabelledSet`, specification -> why it is not there
     "The study's labelled sets, decoded if need be; raises `ValueError` for one that is not there, unless sets are optional"

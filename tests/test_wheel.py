@@ -6,13 +6,14 @@ import pytest
 from conftest import root, run, tracked, uv
 
 modules = sorted(p for p in tracked() if p.suffix == '.py' and p.parts[0] == 'mtssl')
+studies = sorted(p for p in tracked() if p.suffix == '.yaml' and p.parts[:2] == ('mtssl', 'studies'))
 slow = ['torch', 'torchaudio', 'fastai', 'librosa', 'sklearn', 'pandas', 'matplotlib', 'scipy']
 
 
 def test_contents(installed):
     names = {n for n in zipfile.ZipFile(installed.wheel).namelist() if not n.endswith('/')}
     info, = {n.split('/')[0] for n in names if '.dist-info/' in n}
-    wanted = {*(p.as_posix() for p in modules), *(f'{info}/{n}' for n in ('licenses/LICENSE', 'METADATA', 'WHEEL', 'RECORD', 'entry_points.txt', 'top_level.txt'))}
+    wanted = {*(p.as_posix() for p in modules + studies), *(f'{info}/{n}' for n in ('licenses/LICENSE', 'METADATA', 'WHEEL', 'RECORD', 'entry_points.txt', 'top_level.txt'))}
     assert not wanted - names, f'The wheel lacks {sorted(wanted - names)}'
     assert not names - wanted, f'The wheel holds what it should not: {sorted(names - wanted)}'
 
@@ -61,11 +62,11 @@ def cpu(*command, **kw):
 
 def test_help(installed, tmp_path):
     seconds, shown = cpu(installed.mtssl, '--help', cwd=tmp_path, env=installed.env)
-    for command in 'demo', 'synth', 'pretrain', 'embed', 'probe', 'info': assert command in shown, f'`mtssl --help` does not name `{command}`'
+    for command in 'demo', 'synth', 'pretrain', 'embed', 'probe', 'study', 'info': assert command in shown, f'`mtssl --help` does not name `{command}`'
     assert seconds < 1, f'`mtssl --help` took {seconds:.1f} s of CPU time, and 1 is the most'
 
 
-@pytest.mark.parametrize('kind', ['targets', 'encoders', 'workers', 'weightings', 'datasets'])
+@pytest.mark.parametrize('kind', ['targets', 'encoders', 'workers', 'weightings', 'datasets', 'studies'])
 def test_info(kind, installed, tmp_path):
     rows = json.loads(run(installed.mtssl, 'info', kind, '--json', cwd=tmp_path, env=installed.env).stdout)
     assert rows and all(row.get('name') for row in rows), f'`mtssl info {kind} --json` must print a list of objects with a name'

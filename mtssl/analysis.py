@@ -86,9 +86,9 @@ def finer(self: Analysis,
 ) -> tuple: # the finer analysis, and how many of its frames are one of this
     "An analysis of the same wave with at least `rate` frames a second, from the parents if they have it; raises `ValueError` if the hop has no part near that length"
     least = max(1, math.ceil(rate * self.hop / self.sr - 1e-9)) if rate else 1
-    step = next((k for k in range(least, 2 * least + 1) if self.hop % k == 0), None)
+    step = next((k for k in range(least, 3 * least + 1) if self.hop % k == 0), None)
     if not step:
-        parts = f'{least} to {2 * least} equal parts, for {rate:g} frames a second at {self.sr} Hz'
+        parts = f'{least} to {3 * least} equal parts, for {rate:g} frames a second at {self.sr} Hz'
         raise ValueError(f'A hop of {self.hop} samples does not divide into {parts}; take another hop.')
     fine = self
     while fine and fine.hop != self.hop // step: fine = fine.parent

@@ -456,7 +456,7 @@ class RandomCrops:
                  n: int = None, # crops an epoch; None: about one pass over the audio
                  seed: int = 0,
                  short: str = 'repeat', # what to do with a track shorter than a crop: 'repeat', 'pad' (with zeros) or 'skip'
-                 fixed: bool = False, # the same crops, in order of tracks, in every epoch?
+                 fixed: bool = False, # the same crops in every epoch?
                  silence: float = None): # dB of full scale below which a quarter second is silent and drawn no crop; None: draw from all
         if short not in ('repeat', 'pad', 'skip'): raise ValueError(f"short={short!r} is not one of 'repeat', 'pad' and 'skip'.")
         if silence is not None and not -255 < silence < 0: raise ValueError(f'silence={silence} dB is not between -255 and 0.')
@@ -497,7 +497,7 @@ def plan(self: RandomCrops,
     lengths = self.corpus.frames[tracks]
     short = 0 if self.short == 'pad' else within
     starts = np.where(lengths >= self.frames, within * np.maximum(lengths - self.frames + 1, 1) // np.maximum(lengths, 1), short)
-    order = np.arange(self.n) if self.fixed else rng.permutation(self.n)
+    order = rng.permutation(self.n)
     self._plan = epoch, (tracks[order], starts[order])
     return self._plan[1]
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['encoders', 'figures', 'Encoders', 'Encoder', 'fit_frames', 'ResidualBlock', 'TCN', 'hz_to_mel', 'mel_to_hz',
-           'Correlate', 'SincConv', 'block_matrices', 'phases', 'block_conv', 'FrameConv', 'ConvBlock', 'PASE',
-           'PASEPlus', 'conv_norm', 'SampleCNN', 'MelEncoder', 'as_image', 'ResidualBlock2d', 'ShortChunk', 'ActNorm',
-           'MusiCNN', 'CQTNet', 'ConformerEncoder', 'rotate', 'AttentionBlock', 'Transformer', 'timm_backbone', 'Timm',
-           'count_parameters', 'default_layers', 'pool', 'calibrate', 'encoder_from_config']
+           'Correlate', 'SincConv', 'block_matrices', 'phases', 'BlockConv', 'FrameConv', 'ConvBlock', 'window_moments',
+           'normalised_filters', 'first_layers', 'PASE', 'PASEPlus', 'conv_norm', 'SampleCNN', 'MelEncoder', 'as_image',
+           'ResidualBlock2d', 'ShortChunk', 'ActNorm', 'MusiCNN', 'CQTNet', 'ConformerEncoder', 'rotate',
+           'AttentionBlock', 'Transformer', 'timm_backbone', 'Timm', 'count_parameters', 'default_layers', 'pool',
+           'calibrate', 'encoder_from_config']
 
 # %% ../nbs/05_encoders.ipynb #088ccaae
 import copy
@@ -18,6 +19,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from fastcore.basics import store_attr, patch
+from torch.nn.grad import conv1d_input, conv1d_weight
+from torch.utils.checkpoint import checkpoint
 from torchaudio.models import Conformer
 
 from .registry import Registry
@@ -210,20 +213,36 @@ def phases(x: torch.Tensor, # `[B, C, n * stride]`
     "Every sample of a frame as a channel of its own"
     return x.unflatten(-1, (-1, stride)).transpose(2, 3).flatten(1, 2) if stride > 1 else x
 
-def block_conv(x: torch.Tensor, # `[B, C, n + taps - 1]`
-               weight: torch.Tensor, # `[D, C, taps]`
-               length: int # of a block
-              ) -> torch.Tensor: # `[B, D, n]`
-    "`F.conv1d(x, weight)` by blocks"
-    (B, channels, _), (D_out, _, taps) = x.shape, weight.shape
-    n, kept = x.shape[2] - taps + 1, length - taps + 1
-    blocks = -(-n // kept)
-    G, D, C = (m.to(x.device) for m in block_matrices(taps, length, x.dtype))
-    x = F.pad(x, (0, blocks * kept - n)).unfold(2, length, kept)
-    inputs = (D @ x.permute(3, 1, 0, 2).reshape(length, -1)).view(-1, channels, B * blocks)
-    weights = (G @ weight.permute(2, 0, 1).reshape(taps, -1)).view(-1, D_out, channels)
-    y = (C @ (weights @ inputs).flatten(1)).view(kept, D_out, B, blocks)
-    return y.permute(2, 1, 3, 0).flatten(2)[..., :n]
+# %% ../nbs/05_encoders.ipynb #864770dd
+class BlockConv(torch.autograd.Function):
+    "`F.conv1d(x, weight)` of `x [B, C, n + taps - 1]` and `weight [D, C, taps]` by blocks of `length`: `[B, D, n]`"
+    @staticmethod
+    def forward(ctx, x, weight, length):
+        (B, channels, n), (D_out, _, taps) = x.shape, weight.shape
+        n, kept = n - taps + 1, length - taps + 1
+        G, D, C = block_matrices(taps, length, x.dtype)
+        x = F.pad(x, (0, -n % kept)).unfold(2, length, kept).transpose(0, 1)
+        inputs = (D @ x.reshape(-1, length).T).view(1, len(D) * channels, -1)
+        weights = (G @ weight.permute(2, 0, 1).reshape(taps, -1)).view(-1, channels, 1)
+        y = F.conv1d(inputs, weights, groups=len(G), dilation=2)
+        ctx.save_for_backward(inputs, weights)
+        ctx.taps, ctx.length = taps, length
+        return (y.view(len(G), -1).T @ C.T).view(D_out, B, -1)[..., :n].transpose(0, 1).contiguous()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        (inputs, weights), taps, length = ctx.saved_tensors, ctx.taps, ctx.length
+        (B, D_out, n), channels, kept = g.shape, weights.shape[1], length - taps + 1
+        G, D, C = block_matrices(taps, length, g.dtype)
+        g = F.pad(g, (0, -n % kept)).transpose(0, 1).reshape(-1, kept)
+        g = (C.T @ g.T).view(1, len(G) * D_out, -1)
+        weight = G.T @ conv1d_weight(inputs, weights.shape, g, groups=len(G), dilation=2).view(len(G), -1)
+        x = conv1d_input(inputs.shape, weights, g, groups=len(G), dilation=2)
+        x = (x.view(len(G), -1).T @ D).view(channels, B, -1, length)
+        out = F.pad(x[..., :kept], (0, 0, 0, 1))
+        out[:, :, 1:, :taps - 1] += x[..., kept:]
+        return out.flatten(2)[..., :n + taps - 1].transpose(0, 1), weight.view(taps, D_out, channels).permute(1, 2, 0), None
 
 # %% ../nbs/05_encoders.ipynb #cdf31db1
 class FrameConv(nn.Conv1d):
@@ -231,11 +250,13 @@ class FrameConv(nn.Conv1d):
     def forward(self, x):
         (stride,), (taps,), (left,) = self.stride, self.kernel_size, self.padding
         n, few = -(-x.shape[-1] // stride), -(-taps // stride)
-        sides = left, (n + few - 1) * stride - x.shape[-1] - left
-        if x.device.type != 'cpu': return F.conv1d(F.pad(x, sides), self.weight, self.bias, stride)[..., :n]
+        x = F.pad(x, (left, (n + few - 1) * stride - x.shape[-1] - left))
+        length = 16 if few < 8 else 32
+        too_few = few >= 6 and len(x) * n / (length - few + 1) < self.in_channels * stride / 2
+        if too_few or x.device.type != 'cpu': return F.conv1d(x, self.weight, self.bias, stride)[..., :n]
         weight = phases(F.pad(self.weight, (0, few * stride - taps)), stride)
-        if few < 6: return by_clips(x, lambda x: F.conv1d(phases(F.pad(x, sides), stride), weight, self.bias))
-        return block_conv(phases(F.pad(x, sides), stride), weight, 16 if few < 8 else 32) + self.bias[:, None]
+        if few < 6: return F.conv1d(phases(x, stride), weight, self.bias)
+        return torch.cat([BlockConv.apply(phases(part, stride), weight, length) for part in x.split(8)]) + self.bias[:, None]
 
 # %% ../nbs/05_encoders.ipynb #edf10be1
 class ConvBlock(nn.Module):
@@ -246,7 +267,54 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv, self.norm, self.act = conv, nn.BatchNorm1d(width), nn.PReLU(width)
 
-    def forward(self, x): return by_clips(self.norm(self.conv(x)), self.act)
+    def forward(self, x): return self.act(self.norm(self.conv(x)))
+
+# %% ../nbs/05_encoders.ipynb #1a600e15
+def window_moments(wave: torch.Tensor, # `[B, T]`
+                   taps: int # samples in a window, odd
+                  ) -> tuple: # mean window `[taps]` and mean of its products `[taps, taps]`, in double precision
+    "Moments of the zero-padded windows centred on every sample"
+    x, side, length = wave.double(), taps // 2, wave.shape[1] + taps
+    lags = torch.fft.irfft(torch.fft.rfft(x, length).abs().square().sum(0), length)[:taps]
+    windows = F.pad(x, (taps - 1, taps - 1)).unfold(1, taps, 1)
+    outside = torch.cat([windows[:, :side], windows[:, -side:]], 1).flatten(0, 1)
+    place = torch.arange(taps, device=wave.device)
+    products = lags[(place[:, None] - place).abs()] - outside.T @ outside
+    return (x.sum() - outside.sum(0)) / x.numel(), products / x.numel()
+
+# %% ../nbs/05_encoders.ipynb #726f4008
+def normalised_filters(norm: nn.BatchNorm1d, # normalisation of the filters' outputs
+                       filters: torch.Tensor, # `[C, taps]`, odd
+                       wave: torch.Tensor # `[B, T]`, what they are applied to
+                      ) -> tuple: # filters `[C, taps]` and constants `[C, 1]` to add
+    "Filters whose outputs are those of `filters` after `norm`"
+    mean, variance = norm.running_mean, norm.running_var
+    if norm.training or mean is None:
+        window, products = window_moments(wave, filters.shape[1])
+        h = filters.double()
+        mean = h @ window
+        variance = ((h @ products) * h).sum(1) - mean.square()
+    if norm.training and norm.track_running_stats:
+        norm.num_batches_tracked += 1
+        rate = 1 / norm.num_batches_tracked.item() if norm.momentum is None else norm.momentum
+        seen = mean, variance * wave.numel() / (wave.numel() - 1)
+        for kept, new in zip((norm.running_mean, norm.running_var), seen): kept.lerp_(new.detach().to(kept), rate)
+    scale = norm.weight / (variance + norm.eps).sqrt()
+    return (filters * scale[:, None]).to(filters), (norm.bias - mean * scale)[:, None].to(filters)
+
+# %% ../nbs/05_encoders.ipynb #0198f48b
+def first_layers(first: ConvBlock, # of a `SincConv`
+                 conv: FrameConv, # the next convolution
+                 wave: torch.Tensor, # `[B, T]`
+                 hop: int # samples a frame
+                ) -> tuple: # averages `[B, C, T // hop]` of the first block's output over frames, and what `conv` makes of it
+    "`first` and `conv`, clip by clip, nothing kept at full rate"
+    filters, constants = normalised_filters(first.norm, first.conv.filters(), wave)
+    def clip(x):
+        y = F.prelu(Correlate.apply(x, filters) + constants, first.act.weight)
+        return y[..., :x.shape[1] // hop * hop].unflatten(2, (-1, hop)).mean(3), conv(y)
+    again = dict(use_reentrant=False, preserve_rng_state=False)
+    return tuple(map(torch.cat, zip(*(checkpoint(clip, x, **again) for x in wave.split(1)))))
 
 # %% ../nbs/05_encoders.ipynb #2d1761bb
 @encoders.register('pase', front_end='SincNet on the waveform', source='Pascual et al. 2019, arXiv 1904.03416')
@@ -272,10 +340,15 @@ class PASE(Encoder):
         self.norm = nn.BatchNorm1d(dim, affine=False)
 
     def convolve(self, wave):
-        "Outputs of the eight blocks"
-        outs = [wave[:, None]]
-        for block in self.blocks: outs.append(block(outs[-1]))
-        return outs[1:]
+        "Outputs of the eight blocks, the first one's averaged over frames"
+        first, second, *rest = self.blocks
+        if wave.device.type == 'cpu': averages, x = first_layers(first, second.conv, wave, self.hop)
+        else:
+            x = first(wave[:, None])
+            averages, x = fit_frames(x, wave.shape[1] // self.hop, self.hop), second.conv(x)
+        outs = [averages, second.act(second.norm(x))]
+        for block in rest: outs.append(block(outs[-1]))
+        return outs
 
     def frames(self, wave, analysis=None):
         outs = self.convolve(wave)
@@ -299,7 +372,7 @@ class PASEPlus(PASE):
         self.skips = nn.ModuleList(nn.Conv1d(w, dim, 1, bias=False) for w in widths[:-1])
         self.gru = nn.GRU(widths[-1], rnn, batch_first=True)
         self.project = nn.Conv1d(rnn, dim, 1)
-        self.rates = [self.hop // math.prod(self.strides[:i]) for i in range(len(widths))]
+        self.rates = [1, *(self.hop // math.prod(self.strides[:i]) for i in range(1, len(widths)))]
 
     def frames(self, wave, analysis=None):
         outs, n = self.convolve(wave), wave.shape[-1] // self.hop
@@ -605,8 +678,8 @@ def receptive_field(self: Encoder,
     return (seen.max() - seen.min() + 1).item() / self.sr
 
 # %% ../nbs/05_encoders.ipynb #80595fdb
-figures = dict(tcn=(6.1, .07, 0.09), pase=(.15, 1.22, 3.24), pase_plus=(.2, 1.62, 4.00), samplecnn=(.2, 1.32, 3.18), shortchunk=(2.1, 1.76, 1.77), musicnn=(3.4, 1.08, 3.61),
-               cqtnet=(1.7, 1.08, 1.14), conformer=('clip', .23, 0.43), transformer=('clip', .21, 0.28), timm=('clip', .33, 1.37)) # name -> field, GFLOP, CPU-s
+figures = dict(tcn=(6.1, .07, 0.05), pase=(.15, 2.45, 1.66), pase_plus=(.2, 2.85, 2.19), samplecnn=(.2, 1.32, 2.48), shortchunk=(2.1, 1.76, 0.93), musicnn=(3.4, 1.08, 2.08),
+               cqtnet=(1.7, 1.08, 0.57), conformer=('clip', .23, 0.35), transformer=('clip', .21, 0.26), timm=('clip', .33, 0.85)) # name -> field, GFLOP, CPU-s
 for name, (field, gflop, step) in figures.items(): encoders[name].facts |= dict(field=field, gflop=gflop, step=step)
 
 @patch

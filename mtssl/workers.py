@@ -385,7 +385,7 @@ learned = dict(
     lps=(0.87, 0.81), logmel=(0.86, 0.69), gammatone=(0.91, 0.80), harmonic=(0.71, 0.56), percussive=(0.82, 0.78), mfcc=(0.94, 0.70),
     spectral_contrast=(0.66, 0.68), spectral_shape=(0.91, 0.87), cqt=(0.87, 0.66), chroma_stft=(0.74, 0.69), chroma_cqt=(0.78, 0.62), chroma_cens=(0.80,
     0.67), tonnetz=(0.83, 0.61), onset=(0.99, 0.96), tempogram=(0.21, 0.16), fourier_tempogram=(0.14, 0.29), cyclic_tempogram=(0.36, 0.07), rms=(0.81,
-    0.88), loudness=(0.84, 0.82), prosody=(0.63, 0.59), waveform=(0.09, None), lim=(0.68, None), gim=(0.83, None), spc=(0.61, None), order=(0.42, None),
+    0.88), loudness=(0.84, 0.82), prosody=(0.63, 0.59), waveform=(0.09, None), lim=(0.69, None), gim=(0.77, None), spc=(0.61, None), order=(0.42, None),
     ntxent=(0.93, None), tempo_shift=(0.82, None), pitch_shift=(0.96, None)) # name -> score alone, and of its clip-level worker
 
 def workers_table() -> list: # one dict a set, a worker and a target

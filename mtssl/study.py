@@ -6,12 +6,12 @@
 __all__ = ['names', 'Study', 'target_of', 'by_target', 'expand_workers', 'members', 'make_study', 'check_study', 'shipped',
            'read_study', 'Cell', 'cells', 'cell_settings', 'CorpusClips', 'named', 'study_corpus', 'decode_set',
            'store_set', 'StoredClips', 'open_set', 'absent_sets', 'study_sets', 'embed_set', 'random_encoder',
-           'random_row', 'probe_features', 'draws_of', 'judge', 'save_job', 'load_job', 'load_results', 'Cost',
-           'cost_of', 'pretrain_cell', 'open_sets', 'here', 'run_cell', 'run_handcrafted', 'random_features',
-           'run_random', 'Job', 'jobs_of', 'work', 'cpu_seconds', 'note_error', 'run_jobs', 'end_job', 'TimeSteps',
-           'time_cell', 'plan', 'corpus_seconds', 'estimate', 'plan_in_words', 'collect', 'compare', 'amounts',
-           'by_amount', 'by_step', 'by_probe', 'findings', 'failures', 'best_rows', 'figures', 'verdict', 'write_study',
-           'records', 'report_parts', 'check_folder', 'processes', 'run_study']
+           'random_row', 'draws_of', 'judge', 'save_job', 'load_job', 'load_results', 'Cost', 'cost_of',
+           'pretrain_cell', 'open_sets', 'here', 'run_cell', 'run_handcrafted', 'random_features', 'run_random', 'Job',
+           'jobs_of', 'work', 'cpu_seconds', 'note_error', 'run_jobs', 'end_job', 'TimeSteps', 'time_cell', 'plan',
+           'corpus_seconds', 'estimate', 'plan_in_words', 'collect', 'compare', 'amounts', 'by_amount', 'by_step',
+           'by_probe', 'findings', 'failures', 'best_rows', 'figures', 'verdict', 'write_study', 'records',
+           'report_parts', 'check_folder', 'processes', 'run_study']
 
 # %% ../nbs/11_study.ipynb #6bd347bb
 import json
@@ -335,28 +335,13 @@ def random_encoder(config: dict, # the encoder's name and arguments
     torch.manual_seed(seed)
     return calibrate(encoder_from_config(config), map(torch.from_numpy, batches(clips, 32)))
 
-# %% ../nbs/11_study.ipynb #b0f594ea
+# %% ../nbs/11_study.ipynb #740558af
 names = dict(mfcc='MFCC statistics', logmel='log-mel statistics', handcrafted='hand-crafted features together')
 
 def random_row(seeds: int # how many encoders
               ) -> str: # their row in the table
     "What tables call encoders that were never trained"
     return f'random-initialised encoder, {seeds} seed' + 's' * (seeds > 1)
-
-def probe_features(folder, # a run, or a saved encoder
-                   labelled: LabelledSet, # to describe
-                   quiet: bool = False, # no progress bar
-                   seeds: int = 3 # random-initialised encoders
-                  ) -> dict: # row -> features `[n, D]`, a list of such, or None
-    "Features of every clip for the rows a probe of one run needs"
-    encoder = load(folder)
-    training = [w[:int(6 * encoder.sr)].copy() for w in labelled.waves(encoder.sr, labelled.rows('train')[:64])]
-    random = [random_encoder(encoder.config, training, seed) for seed in range(seeds)]
-    waves = track(range(len(labelled)), 'Embedding', disable=quiet)
-    embedded = [[embed_wave(e, wave) for e in (encoder, *random)] for wave in (labelled.load(i, encoder.sr) for i in waves)]
-    own, *others = (np.stack(x) for x in zip(*embedded))
-    hand = handcrafted(labelled.waves(22_050), sr=22_050)
-    return {'chance': None} | {label: hand[key] for key, label in names.items()} | {random_row(seeds): others, f'encoder {Path(folder).name}': own}
 
 # %% ../nbs/11_study.ipynb #1aee8a43
 def draws_of(result: ProbeResult, # of one probe

@@ -69,12 +69,6 @@ def test_plan(installed, tmp_path):
     assert not (tmp_path/'plan').exists(), 'a plan must write nothing'
 
 
-def test_absent_sets(installed, tmp_path):
-    (tmp_path/'music').mkdir()
-    done = study(installed, tmp_path, 'paper_like', '--root', 'music', '--dry-run', check=False)
-    assert done.returncode == 1 and '10 sets are left out' in done.stdout and 'gtzan' in done.stdout and 'music/fma/fma_large' in done.stderr, done.stdout + done.stderr
-
-
 @pytest.mark.parametrize('change, message', [
     (('encoders:', 'encoder:'), "no key 'encoder'"), (('mfcc,chroma_cqt', 'mffc'), 'no worker named'), (('epochs: 8', 'epoch: 8'), "no key 'epoch'"),
     (('text', 'text'), 'There is no study'), (('{one:', '{one'), 'is not YAML')])

@@ -23,8 +23,8 @@ from mtssl.datasets import synth
 from mtssl.embed import load
 from mtssl.encoders import encoders
 from mtssl.pretrain import Settings, last_cosines, pretrain, resume, versions
-from mtssl.probes import handcrafted, paired_difference, probe_all, scores_table
-from mtssl.study import CorpusClips, embed_set, named, names, random_encoder, random_row, records
+from mtssl.probes import handcrafted, paired_difference, probe_all, random_row, row_titles, scores_table, untrained
+from mtssl.study import CorpusClips, embed_set, named, records
 from mtssl.synth import synthesise
 
 weightings = ['equal', 'uncertainty', 'gls', 'log_sum', 'dwa', 'rlw', 'gradnorm', 'pcgrad', 'hypervolume']
@@ -62,10 +62,10 @@ def features(out, corpus, labelled, args):
     "Row of the table -> features of every labelled clip, one matrix a seed"
     clips = [corpus[i] for i in range(min(256, len(corpus)))]
     config = encoders.make(args.encoder, sr=corpus.sr).config
-    models = {(random_row(args.seeds), s): random_encoder(config, clips, s) for s in range(args.seeds)}
+    models = {(random_row(args.seeds), s): untrained(config, clips, s) for s in range(args.seeds)}
     models |= {(n, s): load(out/'runs'/f'{n}, seed {s}') for n, s in product([*args.weightings, alone], range(args.seeds))}
     embedded, hand = embed_set(models, labelled.waves()), handcrafted(labelled.waves(), sr=corpus.sr, size=8)
-    rows = {'chance': None} | {label: hand[key] for key, label in names.items()}
+    rows = {'chance': None} | {label: hand[key] for key, label in row_titles.items()}
     return rows | {n: [embedded[n, s] for s in range(args.seeds)] for n in dict.fromkeys(n for n, _ in models)}
 
 

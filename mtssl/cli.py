@@ -263,6 +263,7 @@ def finetuned(run, labelled, amounts):
     encoder = load(run)
     return [finetune(encoder, labelled, task, f'encoder {run.name}', labels=amount) for amount in amounts for task in labelled.tasks]
 
+# %% ../nbs/12_cli.ipynb #1c1e9c9d
 @app.command()
 def probe(run: Annotated[Path, typer.Argument(metavar='MODEL', help='A run folder, or a saved encoder.')],
           dataset: Annotated[str, typer.Argument(help='A folder a class, a CSV, or a set such as gtzan or "synth(test=200)"; see `mtssl info datasets`.')] = 'synth',

@@ -173,6 +173,7 @@ def _cut(self: _Writer):
     self.file.truncate(self.position * 2)
     self.file.seek(self.position * 2)
 
+# %% ../nbs/02_corpus.ipynb #749c7ae3
 @patch
 def commit(self: _Writer):
     "Samples onto the disk, then the journal"

@@ -16,9 +16,9 @@ import pandas as pd
 
 from .compare import plot_curves
 from .pretrain import plot_workers, versions, write_atomically
-from .probes import paired_difference, plot_scores, scores_table, wide
+from .probes import paired_difference, plot_scores, random_row, row_titles, scores_table, wide
 from .report import write_report
-from .study import Study, cells, check_folder, check_study, jobs_of, load_job, load_results, names, random_row, records, run_jobs, study_corpus, study_sets
+from .study import Study, cells, check_folder, check_study, jobs_of, load_job, load_results, records, run_jobs, study_corpus, study_sets
 
 # %% ../nbs/11a_demo.ipynb #fc22bc9f
 @dataclass
@@ -91,7 +91,7 @@ def differences(plan: Demo, # the sizes
                ) -> pd.DataFrame: # than, difference, low, high
     "Mean score of the balanced pre-training minus each rival's, paired on the same test clips"
     of = lambda name: [r for r in results if r.features == name]
-    rivals = [random_row(plan.seeds), names['handcrafted'], *map(row_of, plan.weightings[:-1])]
+    rivals = [random_row(plan.seeds), row_titles['handcrafted'], *map(row_of, plan.weightings[:-1])]
     scores = {name: paired_difference(of(row_of(plan.weightings[-1])), of(name)) for name in rivals}
     return pd.DataFrame([dict(than=name, difference=s.value, low=s.low, high=s.high) for name, s in scores.items()])
 
@@ -119,6 +119,7 @@ def demo(out='runs/demo', # folder for data, cells and report
     run_jobs(jobs_of(study, out), jobs, quiet)
     return write_demo(out, plan, demo_results(plan, study, out), command, time.time() - start)
 
+# %% ../nbs/11a_demo.ipynb #7a0acec9
 def write_demo(out: Path, # the demo's folder
                plan: Demo, # the sizes
                results: list, # of `demo_results`

@@ -188,6 +188,7 @@ def fingerprint(dataset: LabelledSet, # whose clips
     stats = [(p, (Path(root)/p).stat()) for p in dataset.load.paths]
     return _digest(Path(root).resolve(), *(f'{p} {s.st_size} {s.st_mtime_ns}' for p, s in stats))
 
+# %% ../nbs/09_embed.ipynb #d06ad2d1
 def embed_set(encoder: Encoder, # in any mode; it is put into evaluation mode
               dataset: LabelledSet, # whose clips
               layers: list | None = None, # indices of the layers to pool; None: first, middle, last

@@ -68,6 +68,7 @@ def crop(wave, start, length):
     piece = np.asarray(wave[start:start + length], 'float32')
     return np.pad(piece, (0, length - len(piece))) if len(piece) < length else np.ascontiguousarray(piece)
 
+# %% ../nbs/10c_finetune.ipynb #9eb7f845
 @torch.no_grad()
 def outputs_of(model: nn.Module, # takes `[B, T]`
                waves, # iterable of float32 `[T]`
@@ -98,6 +99,7 @@ class KeepNorms(Callback):
         for m in norms:
             if not any(p.requires_grad for p in m.parameters()): m.eval()
 
+# %% ../nbs/10c_finetune.ipynb #a536e172
 def finetune_learner(encoder: Encoder, # a copy of it is trained
                      waves: list, # of the clips to learn from, float32 `[T]`
                      answers: Answers, # what outputs mean
@@ -135,6 +137,7 @@ class _Outputs:
     def predict(self, X): return self.answers.predict(self.outputs)
     def predict_proba(self, X): return self.answers.probabilities(self.outputs)
 
+# %% ../nbs/10c_finetune.ipynb #63a3461f
 def finetune(encoder: Encoder, # a copy of it is trained
              dataset: LabelledSet, # whose clips
              task, # a `Task`, or its name

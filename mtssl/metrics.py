@@ -45,6 +45,7 @@ def balanced_accuracy(predictions: pd.DataFrame, # a row a clip: truth, predicte
     truth, _, both = _class_counts(predictions, weights)
     return _mean_ratio(both, truth)
 
+# %% ../nbs/09a_metrics.ipynb #c21e033c
 @metrics.register('macro F1')
 def macro_f1(predictions: pd.DataFrame, # a row a clip: truth, predicted
              weights: np.ndarray # how often each clip counts [R, n]
@@ -79,6 +80,7 @@ def roc_auc(predictions: pd.DataFrame, # a row a clip: `truth(CLASS)` 1, 0 or Na
     def area(positive, negative): return (negative * (positive.cumsum(0) - positive / 2)).sum(0) / (positive.sum(0) * negative.sum(0))
     return _ranked(predictions, weights, area)
 
+# %% ../nbs/09a_metrics.ipynb #526b4b8c
 @metrics.register('mean average precision')
 def mean_average_precision(predictions: pd.DataFrame, # a row a clip: `truth(CLASS)` 1, 0 or NaN, and `p(CLASS)`
                            weights: np.ndarray # how often each clip counts [R, n]

@@ -301,6 +301,7 @@ def mlp(type: str = 'single-label', # of task
     "A network with one hidden layer, stopped early on held-out groups"
     return MLPProbe(type, seed=seed, **settings)
 
+# %% ../nbs/09b_probe_models.ipynb #cb0be79b
 @probes.register('chance')
 def chance(type: str = 'single-label', # of task
            seed: int = 0 # not used: nothing is drawn

@@ -6,7 +6,7 @@
 __all__ = ['baselines', 'row_titles', 'ProbeResult', 'score', 'probe', 'task_answers', 'answers_table', 'amount_of',
            'draw_labels', 'check_features', 'probe_labels', 'probe_all', 'scores_table', 'row_names', 'wide',
            'Difference', 'paired_difference', 'differences_table', 'batches', 'features_of', 'target_statistics',
-           'handcrafted', 'plot_scores', 'class_scores', 'untrained', 'encoder_features']
+           'handcrafted', 'plot_scores', 'class_scores', 'random_row', 'untrained', 'encoder_features']
 
 # %% ../nbs/10_probes.ipynb #c976b086
 import numpy as np
@@ -153,6 +153,7 @@ def draw_labels(rows: np.ndarray, # numbers of the rows with labels
         shuffled = shuffled[np.argsort((place + .5) / by_class.transform('size').to_numpy(), kind='stable')]
     return np.sort(shuffled[:max(2, round(amount * len(rows)))])
 
+# %% ../nbs/10_probes.ipynb #3c671e4f
 def _table_and_task(dataset, task):
     if isinstance(dataset, LabelledSet):
         if isinstance(task, str) and task not in dataset.tasks: raise ValueError(f"{dataset.name} has no task {task!r}; it has {', '.join(dataset.tasks)}.")
@@ -229,6 +230,7 @@ def _by_row(results):
     keys = dict.fromkeys((r.features, r.model, r.labels) for r in results)
     return {key: [r for r in results if (r.features, r.model, r.labels) == key] for key in keys}
 
+# %% ../nbs/10_probes.ipynb #0728aea7
 def row_names(scores: pd.DataFrame # from `scores_table`
               ) -> list: # of text
     "The features' names, with the kind of probe and the amount of labels where the table has several"
@@ -263,6 +265,7 @@ def paired_difference(a, # a `ProbeResult`, or several
     above, below = (np.mean(values[1:] >= 0), np.mean(values[1:] <= 0))
     return Difference(**vars(interval(values, metric or a[0].metric, *_sizes(a))), p=float(min(1, 2 * max(min(above, below), 1 / replicates))))
 
+# %% ../nbs/10_probes.ipynb #59f0d3a4
 def differences_table(results: list, # `ProbeResult`s
                       baseline: str, # the features the others are compared with
                       by_task: bool = False # a row each task, not their mean
@@ -415,6 +418,11 @@ def show(self: ProbeResult,
 # %% ../nbs/10_probes.ipynb #24d6f049
 row_titles = dict(mfcc='MFCC statistics', logmel='log-mel statistics', handcrafted='hand-crafted features together')
 
+def random_row(seeds: int # how many encoders
+              ) -> str: # their row in the table
+    "What tables call encoders that were never trained"
+    return f'random-initialised encoder, {seeds} seed' + 's' * (seeds > 1)
+
 def untrained(config: dict, # an encoder's name and arguments
               waves: list, # float32 [T] to measure its batch normalisation on
               seed: int # of its weights
@@ -426,6 +434,7 @@ def untrained(config: dict, # an encoder's name and arguments
         torch.manual_seed(seed)
         return calibrate(encoder_from_config(config), map(torch.from_numpy, batches(waves, 32)))
 
+# %% ../nbs/10_probes.ipynb #0e08a221
 def encoder_features(folder, # a run, or a saved encoder
                      dataset: LabelledSet, # whose clips
                      layers=None, # indices of the layers to pool; 'each': one row a layer; `None`: first, middle, last together
@@ -444,6 +453,6 @@ def encoder_features(folder, # a run, or a saved encoder
     own, *others = (embed_set(e, dataset, chosen, window, average, cache, progress) for e in models)
     hand = handcrafted(dataset.waves(22_050), sr=22_050, window=window)
     rows = {'chance': None} | {title: hand[key] for key, title in row_titles.items()}
-    if seeds: rows[f'random-initialised encoder, {seeds} seed' + 's' * (seeds > 1)] = others
+    if seeds: rows[random_row(seeds)] = others
     if layers != 'each': return rows | {name: own}
     return rows | {f'{name}, layer {i}': own[:, columns] for i, columns in layer_slices(encoder, chosen).items()}

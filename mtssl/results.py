@@ -68,6 +68,7 @@ def calibration_error(result: ProbeResult, # with probabilities
     c = calibration(result, bins)
     return float((c['clips'] * (c['said'] - c['right']).abs()).sum() / c['clips'].sum())
 
+# %% ../nbs/10a_results.ipynb #487e6dfd
 def plot_calibration(results: list, # `ProbeResult`s with probabilities
                      bins: int = 10 # of equal width
                      ): # a matplotlib figure

@@ -308,6 +308,7 @@ class Seam:
         if not read: return (None,) * len(self.parameters)
         return torch.autograd.grad([x for x, _ in read], self.parameters, [g for _, g in read], retain_graph=True, allow_unused=True)
 
+# %% ../nbs/07_weighting.ipynb #69522170
 def inner_products(rows: list # for each loss a sequence of tensors, `None` for zeros
                   ) -> torch.Tensor: # `[K, K]`, float32
     "All inner products of the losses' gradients"

@@ -216,6 +216,8 @@ def pretrain(context: typer.Context,
              epochs: Annotated[int, typer.Option(help='Passes over the audio.')] = 20,
              crops_per_epoch: Annotated[Optional[int], typer.Option(help='Crops in a pass; by default as many as cover the audio once.')] = None,
              seconds: Annotated[float, typer.Option(help='Length of a crop, s.')] = 6.,
+             short: Annotated[str, typer.Option(help='Tracks shorter than a crop: repeat, pad or skip.')] = 'repeat',
+             silence: Annotated[Optional[float], typer.Option(help='Draw no crop where it is softer than so many dB of full scale, such as -60.')] = None,
              bs: Annotated[int, typer.Option(help='Crops a batch.')] = 16,
              lr: Annotated[float, typer.Option(help='Highest learning rate.')] = 1.5e-3,
              wd: Annotated[float, typer.Option(help='Weight decay.')] = .01,
@@ -226,7 +228,7 @@ def pretrain(context: typer.Context,
              jobs: Jobs = None, quiet: Quiet = False):
     "Pre-train an encoder on a folder of music. Example: `mtssl pretrain ~/Music --out runs/mine`"
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs, crops_per_epoch=crops_per_epoch,
-                    seconds=seconds, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
+                    seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
     if resume and source is not None: raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {source}.')
     if not resume and source is None: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
     if not resume and not source.exists(): raise ValueError(f'There is no folder {source}.')

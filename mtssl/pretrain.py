@@ -271,13 +271,15 @@ def pretrain_learner(
     wd: float = .01, # decoupled weight decay
     clip: float = 1., # largest norm of the gradient
     distortions='', # of what the encoder hears in training: a set, names with commas between them, or a list
+    short: str = 'repeat', # tracks shorter than a crop: 'repeat', 'pad' or 'skip'
+    silence: float | None = None, # draw no crop where it is softer than so many dB of full scale; None: draw from all
     device=None, # None: a GPU where there is one
     cbs=(), # further callbacks
     **kwargs, # further arguments of fastai's `Learner`
 ) -> PretrainLearner:
     "A fastai `Learner` that pre-trains `encoder` on random crops of `corpus`"
     set_seed(seed)
-    dls = corpus_dls(corpus, seconds=seconds, bs=bs, crops_per_epoch=crops_per_epoch, seed=seed, device=device)
+    dls = corpus_dls(corpus, seconds=seconds, bs=bs, crops_per_epoch=crops_per_epoch, seed=seed, short=short, silence=silence, device=device)
     model = make_model(statistics_crops(dls), encoder, workers, weighting, corpus.sr, distortions).to(dls.device)
     own = [WorkerRecorder(), DriveWeighting(), CropEpoch(), ClipNetwork(clip)]
     return PretrainLearner(dls, model, model.loss, opt_func=partial(Adam, decouple_wd=True), lr=lr, wd=wd, metrics=MeanScore(),
@@ -481,6 +483,8 @@ class Settings:
     epochs: int = 20 # passes
     crops_per_epoch: int | None = None # crops in a pass; None: as many as cover the audio once
     seconds: float = 6. # length of a crop, s
+    short: str = 'repeat' # tracks shorter than a crop: 'repeat', 'pad' or 'skip'
+    silence: float | None = None # draw no crop where it is softer than so many dB of full scale
     bs: int = 16 # crops a batch
     lr: float = 1.5e-3 # highest learning rate of the one-cycle schedule
     wd: float = .01 # decoupled weight decay
@@ -597,7 +601,7 @@ def run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus=N
     if corpus.sr != s.sr: raise ValueError(f'The corpus is at {corpus.sr} Hz, and sr={s.sr} was asked for.')
     save = SaveRun(out, keep_every)
     learn = pretrain_learner(corpus, s.encoder, s.workers, s.weighting, s.seconds, s.bs, s.crops_per_epoch, s.seed, s.lr, s.wd,
-                             distortions=s.distortions, device=device, moms=(.9, .9, .9), cbs=[save, *cbs])
+                             distortions=s.distortions, short=s.short, silence=s.silence, device=device, moms=(.9, .9, .9), cbs=[save, *cbs])
     learn.recorder.add_time = False
     if checkpoint.exists(): save.load()
     else:

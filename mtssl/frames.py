@@ -130,7 +130,7 @@ class FrameTask:
         if self.column is None: object.__setattr__(self, 'column', self.name)
         if self.metric not in mine: raise ValueError(f"Task {self.name!r} has metric {self.metric!r}; {self.kind} are judged by {' or '.join(mine)}.")
 
-# %% ../nbs/10e_frames.ipynb #ebf4ee6d
+# %% ../nbs/10e_frames.ipynb #c4479e6f
 def _wrong(kind, times):
     "What is wrong with the times of one clip, or `None`"
     if kind == 'beats':
@@ -142,15 +142,23 @@ def _wrong(kind, times):
     try: [chord_class(label) for _, _, label in times]
     except ValueError as e: return str(e)[:-1]
 
+def _labelled(table, task):
+    "Which clips have times, a row each"
+    return np.array([not (times is None or isinstance(times, float)) and len(times) > 0 for times in table[task.column]])
+
+def _problem(kind, times):
+    try: return _wrong(kind, times)
+    except (TypeError, ValueError, IndexError): return {'beats': 'beats are a list of times', 'chords': 'chords are a list of (start, end, label)'}[kind]
+
 def check_frame_task(table: pd.DataFrame, # a row a clip: path, split, group, and the task's column
                      task: FrameTask # one of its tasks
                     ) -> FrameTask: # the same task
     "Raise `ValueError` unless the times are sound and there are labelled clips to learn from and to be judged on"
     check_table(table)
     if task.column not in table: raise ValueError(f"Task {task.name!r} wants column {task.column!r}; the table has {', '.join(table.columns)}.")
-    for path, times in zip(table['path'], table[task.column]):
-        if len(times) and (wrong := _wrong(task.kind, times)): raise ValueError(f"{path}, {task.name}: {wrong}.")
-    test, labelled = table['split'] == 'test', table[task.column].map(len) > 0
+    labelled, test = _labelled(table, task), (table['split'] == 'test').to_numpy()
+    for path, times in table.loc[labelled, ['path', task.column]].itertuples(index=False):
+        if wrong := _problem(task.kind, times): raise ValueError(f"{path}, {task.name}: {wrong}.")
     for split, rows in dict(test=test, train=~test).items():
         if not (rows & labelled).any(): raise ValueError(f"Task {task.name!r} has no labelled clip in split {split!r}.")
     return task
@@ -231,7 +239,7 @@ def _mean_score(kind, metric, truth, predicted):
     score, weight = np.array([kind.scores(t, p)[metric] for t, p in zip(truth, predicted)]).T
     return float(score @ weight / max(weight.sum(), 1e-9))
 
-# %% ../nbs/10e_frames.ipynb #6e69202e
+# %% ../nbs/10e_frames.ipynb #fefc3c9b
 def _divide(y, groups, valid, seed):
     "Clips to learn from and clips to choose settings by, groups whole; `None` for the latter where there is too little to divide"
     clip = np.repeat(np.arange(len(y)), [len(x) for x in y])
@@ -257,10 +265,11 @@ def _without_frames(task, truth, y, counts, step):
     classes = classes.tolist()
     p = [np.tile(share / share.sum(), (n, 1)) for n in counts]
     if task.kind == 'chords': return classes, p, [chord_segments(q, classes, step) for q in p]
-    beat = np.median(np.concatenate([np.diff(t) for t in truth]))
-    return classes, p, [np.arange(beat / 2, n * step, beat).tolist() for n in counts]
+    gaps = np.concatenate([np.diff(t) for t in truth])
+    beat = np.median(gaps) if len(gaps) else 0.
+    return classes, p, [np.arange(beat / 2, n * step, beat).tolist() if len(gaps) else [] for n in counts]
 
-# %% ../nbs/10e_frames.ipynb #1ce1be81
+# %% ../nbs/10e_frames.ipynb #5d924c1d
 def probe_frames(frames: list, # of float [N_i, D], a matrix a clip of `table`, from `embed_frames` or `target_frames`; of width 0: chance
                  step: float, # from frame to frame, s: `hop / sr`
                  table: pd.DataFrame, # a row a clip: path, split, group, and the task's column
@@ -275,7 +284,7 @@ def probe_frames(frames: list, # of float [N_i, D], a matrix a clip of `table`, 
     "Fit on the training (and validation) clips, frame by frame, predict the times of the test clips; raises `ValueError` for frames that do not fit the table"
     task, frames, kind = check_frame_task(table, task), check_frames(frames, table, name), frame_kinds[task.kind]
     if not step > 0: raise ValueError(f'step={step} is not a time; it is the seconds from frame to frame, above 0.')
-    labelled, test = (table[task.column].map(len) > 0).to_numpy(), (table['split'] == 'test').to_numpy()
+    labelled, test = _labelled(table, task), (table['split'] == 'test').to_numpy()
     fit, judge, truth = np.flatnonzero(labelled & ~test), np.flatnonzero(labelled & test), table[task.column].tolist()
     y, learnt = [kind.classes(truth[i], len(frames[i]), step) for i in fit], [truth[i] for i in fit]
     if len(found := set(np.concatenate(y)) - {''}) < 2: raise ValueError(f"Task {task.name!r} has {len(found)} class in the frames to learn from; it takes two.")
@@ -312,7 +321,7 @@ def target_frames(waves, # iterable of float32 [T] at `sr`
             for name, targets in sets.items(): found[name].extend(torch.cat([Target(t)(analysis) for t in targets], 1).mT.numpy())
     return found
 
-# %% ../nbs/10e_frames.ipynb #e4a85117
+# %% ../nbs/10e_frames.ipynb #1d8d8443
 def _show_chords(row, classes, step, ax):
     import matplotlib.pyplot as plt
     for y, segments in enumerate((row['predicted'], row['truth'])):
@@ -345,7 +354,7 @@ def show(self: FrameResult,
     if ax is None: ax = plt.subplots(figsize=(7, 1.7), layout='constrained')[1]
     dict(chords=_show_chords, beats=_show_beats)[self.task.kind](row, self.classes, self.step, ax)
     ax.set(xlabel='s')
-    ax.set_title(f"{row['clip']}, {self.features}: {metric} {row[metric]:.2f}", fontsize='medium')
+    ax.set_title(f"{row['clip']}, {self.features}: {metric} {row[metric]:.2f}", fontsize='medium', pad=10)
     return ax
 
 # %% ../nbs/10e_frames.ipynb #ecdbcc02

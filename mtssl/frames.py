@@ -100,7 +100,7 @@ def beat_scores(truth: list, # times in s
     from mir_eval.beat import f_measure
     return {'F-measure': (float(f_measure(np.array(truth), np.array(predicted))) if len(predicted) else 0., 1.)}
 
-# %% ../nbs/10e_frames.ipynb #bcdd4fa5
+# %% ../nbs/10e_frames.ipynb #95d9038c
 @dataclass(frozen=True)
 class FrameKind:
     "How a kind of task with times goes from times to classes of frames, and back, and is judged"
@@ -115,6 +115,7 @@ frame_kinds = dict(
     beats=FrameKind(('F-measure',), beat_frames, beat_times, beat_scores,
                     tuple(dict(threshold=t, distance=d) for t in (.05, .1, .15, .2, .3) for d in (.15, .25, .35, .45))))
 
+# %% ../nbs/10e_frames.ipynb #5cadf832
 @dataclass(frozen=True)
 class FrameTask:
     "A downstream problem with times; raises `ValueError` for a kind there is not, or another kind's metric"
@@ -130,7 +131,7 @@ class FrameTask:
         if self.column is None: object.__setattr__(self, 'column', self.name)
         if self.metric not in mine: raise ValueError(f"Task {self.name!r} has metric {self.metric!r}; {self.kind} are judged by {' or '.join(mine)}.")
 
-# %% ../nbs/10e_frames.ipynb #c4479e6f
+# %% ../nbs/10e_frames.ipynb #d2ebeb9f
 def _wrong(kind, times):
     "What is wrong with the times of one clip, or `None`"
     if kind == 'beats':
@@ -150,6 +151,7 @@ def _problem(kind, times):
     try: return _wrong(kind, times)
     except (TypeError, ValueError, IndexError): return {'beats': 'beats are a list of times', 'chords': 'chords are a list of (start, end, label)'}[kind]
 
+# %% ../nbs/10e_frames.ipynb #420a50f7
 def check_frame_task(table: pd.DataFrame, # a row a clip: path, split, group, and the task's column
                      task: FrameTask # one of its tasks
                     ) -> FrameTask: # the same task
@@ -163,6 +165,7 @@ def check_frame_task(table: pd.DataFrame, # a row a clip: path, split, group, an
         if not (rows & labelled).any(): raise ValueError(f"Task {task.name!r} has no labelled clip in split {split!r}.")
     return task
 
+# %% ../nbs/10e_frames.ipynb #fedf1a64
 def check_frames(frames: list, # of float [N_i, D]
                  table: pd.DataFrame, # a row a clip
                  name: str # for messages
@@ -175,7 +178,7 @@ def check_frames(frames: list, # of float [N_i, D]
         if not np.isfinite(x).all(): raise ValueError(f"{name} has frames for {path} that are not finite.")
     return frames
 
-# %% ../nbs/10e_frames.ipynb #508f4d5b
+# %% ../nbs/10e_frames.ipynb #33825a5c
 @dataclass
 class FrameResult:
     "Predictions of one probe on the test clips of one task with times"
@@ -192,6 +195,7 @@ class FrameResult:
     @property
     def score(self): return frame_score(self)
 
+# %% ../nbs/10e_frames.ipynb #f63fe347
 def _frame_values(results, metric, replicates, seed):
     "A metric's mean over the results, and its replicates, groups drawn jointly [1 + R]"
     names = pd.Index(np.concatenate([r.predictions['group'].to_numpy(object) for r in results])).unique()
@@ -239,7 +243,7 @@ def _mean_score(kind, metric, truth, predicted):
     score, weight = np.array([kind.scores(t, p)[metric] for t, p in zip(truth, predicted)]).T
     return float(score @ weight / max(weight.sum(), 1e-9))
 
-# %% ../nbs/10e_frames.ipynb #fefc3c9b
+# %% ../nbs/10e_frames.ipynb #5be89756
 def _divide(y, groups, valid, seed):
     "Clips to learn from and clips to choose settings by, groups whole; `None` for the latter where there is too little to divide"
     clip = np.repeat(np.arange(len(y)), [len(x) for x in y])
@@ -258,6 +262,9 @@ def _choose(X, y, truth, task, step, C, most, divided):
             if score > best[0]: best = score, value, setting
     return best[1:]
 
+def _judge(kind, truth, predicted):
+    return {k: v for m, (s, w) in kind.scores(truth, predicted).items() for k, v in {m: s, f'weight({m})': w}.items()}
+
 def _without_frames(task, truth, y, counts, step):
     "What can be said without looking: the commonest chord, or beats at the median distance, from half of that on"
     y = np.concatenate(y)
@@ -269,7 +276,7 @@ def _without_frames(task, truth, y, counts, step):
     beat = np.median(gaps) if len(gaps) else 0.
     return classes, p, [np.arange(beat / 2, n * step, beat).tolist() if len(gaps) else [] for n in counts]
 
-# %% ../nbs/10e_frames.ipynb #5d924c1d
+# %% ../nbs/10e_frames.ipynb #08bbc6ba
 def probe_frames(frames: list, # of float [N_i, D], a matrix a clip of `table`, from `embed_frames` or `target_frames`; of width 0: chance
                  step: float, # from frame to frame, s: `hop / sr`
                  table: pd.DataFrame, # a row a clip: path, split, group, and the task's column
@@ -297,8 +304,8 @@ def probe_frames(frames: list, # of float [N_i, D], a matrix a clip of `table`, 
             _, predict, classes = next(_learn(X, y, [best], most))
             p = [predict(with_context(frames[i], context)) for i in judge]
         said = [kind.times(q, classes, step, **setting) for q in p]
-    rows = [dict(clip=table['path'].iloc[i], group=table['group'].iloc[i], truth=truth[i], predicted=t, p=q) |
-            {k: v for m, (s, w) in kind.scores(truth[i], t).items() for k, v in {m: s, f'weight({m})': w}.items()} for i, t, q in zip(judge, said, p)]
+    rows = table.iloc[judge][['path', 'group']].set_axis(['clip', 'group'], axis=1).to_dict('records')
+    rows = [row | dict(truth=truth[i], predicted=t, p=q) | _judge(kind, truth[i], t) for row, i, t, q in zip(rows, judge, said, p)]
     return FrameResult(name, task, pd.DataFrame(rows), classes, step, run, {} if chance else dict(C=best, **setting), frames[0].shape[1], len(fit))
 
 # %% ../nbs/10e_frames.ipynb #6496cae7
@@ -321,7 +328,7 @@ def target_frames(waves, # iterable of float32 [T] at `sr`
             for name, targets in sets.items(): found[name].extend(torch.cat([Target(t)(analysis) for t in targets], 1).mT.numpy())
     return found
 
-# %% ../nbs/10e_frames.ipynb #1d8d8443
+# %% ../nbs/10e_frames.ipynb #17a862d4
 def _show_chords(row, classes, step, ax):
     import matplotlib.pyplot as plt
     for y, segments in enumerate((row['predicted'], row['truth'])):
@@ -341,6 +348,7 @@ def _show_beats(row, classes, step, ax):
     ax.set(ylim=(0, 1.02), xlim=(0, len(p) * step))
     ax.legend(loc='center left', bbox_to_anchor=(1, .5), fontsize='small')
 
+# %% ../nbs/10e_frames.ipynb #af4a2242
 @patch
 def show(self: FrameResult,
          clip: str = None, # path of a test clip; `None`: the one with the median score

@@ -165,12 +165,14 @@ def check_frame_task(table: pd.DataFrame, # a row a clip: path, split, group, an
         if not (rows & labelled).any(): raise ValueError(f"Task {task.name!r} has no labelled clip in split {split!r}.")
     return task
 
-# %% ../nbs/10e_frames.ipynb #fedf1a64
+# %% ../nbs/10e_frames.ipynb #4edf2c91
 def check_frames(frames: list, # of float [N_i, D]
+                 step: float, # from frame to frame, s
                  table: pd.DataFrame, # a row a clip
                  name: str # for messages
                 ) -> list: # of float32 arrays
-    "Raise `ValueError` unless there is a finite matrix a clip, all of one width"
+    "Raise `ValueError` unless there is a finite matrix a clip, all of one width, and a time from frame to frame"
+    if not step > 0: raise ValueError(f'step={step} is not a time; it is the seconds from frame to frame, above 0.')
     frames = [np.asarray(x, 'float32') for x in frames]
     if len(frames) != len(table): raise ValueError(f"{name} has frames of {len(frames)} clips; the table has {len(table)}.")
     for path, x in zip(table['path'], frames):
@@ -243,7 +245,7 @@ def _mean_score(kind, metric, truth, predicted):
     score, weight = np.array([kind.scores(t, p)[metric] for t, p in zip(truth, predicted)]).T
     return float(score @ weight / max(weight.sum(), 1e-9))
 
-# %% ../nbs/10e_frames.ipynb #5be89756
+# %% ../nbs/10e_frames.ipynb #7ba57a91
 def _divide(y, groups, valid, seed):
     "Clips to learn from and clips to choose settings by, groups whole; `None` for the latter where there is too little to divide"
     clip = np.repeat(np.arange(len(y)), [len(x) for x in y])
@@ -262,6 +264,7 @@ def _choose(X, y, truth, task, step, C, most, divided):
             if score > best[0]: best = score, value, setting
     return best[1:]
 
+# %% ../nbs/10e_frames.ipynb #ad36879e
 def _judge(kind, truth, predicted):
     return {k: v for m, (s, w) in kind.scores(truth, predicted).items() for k, v in {m: s, f'weight({m})': w}.items()}
 
@@ -276,7 +279,7 @@ def _without_frames(task, truth, y, counts, step):
     beat = np.median(gaps) if len(gaps) else 0.
     return classes, p, [np.arange(beat / 2, n * step, beat).tolist() if len(gaps) else [] for n in counts]
 
-# %% ../nbs/10e_frames.ipynb #08bbc6ba
+# %% ../nbs/10e_frames.ipynb #18f5062a
 def probe_frames(frames: list, # of float [N_i, D], a matrix a clip of `table`, from `embed_frames` or `target_frames`; of width 0: chance
                  step: float, # from frame to frame, s: `hop / sr`
                  table: pd.DataFrame, # a row a clip: path, split, group, and the task's column
@@ -289,23 +292,22 @@ def probe_frames(frames: list, # of float [N_i, D], a matrix a clip of `table`, 
                  most: int = 20_000 # frames to learn from
                 ) -> FrameResult:
     "Fit on the training (and validation) clips, frame by frame, predict the times of the test clips; raises `ValueError` for frames that do not fit the table"
-    task, frames, kind = check_frame_task(table, task), check_frames(frames, table, name), frame_kinds[task.kind]
-    if not step > 0: raise ValueError(f'step={step} is not a time; it is the seconds from frame to frame, above 0.')
+    table = table.reset_index(drop=True)
+    task, frames, kind = check_frame_task(table, task), check_frames(frames, step, table, name), frame_kinds[task.kind]
     labelled, test = _labelled(table, task), (table['split'] == 'test').to_numpy()
     fit, judge, truth = np.flatnonzero(labelled & ~test), np.flatnonzero(labelled & test), table[task.column].tolist()
+    groups, valid = table['group'].to_numpy(object), (table['split'] == 'valid').to_numpy()
     y, learnt = [kind.classes(truth[i], len(frames[i]), step) for i in fit], [truth[i] for i in fit]
     if len(found := set(np.concatenate(y)) - {''}) < 2: raise ValueError(f"Task {task.name!r} has {len(found)} class in the frames to learn from; it takes two.")
     if chance := frames[0].shape[1] == 0: classes, p, said = _without_frames(task, learnt, y, [len(frames[i]) for i in judge], step)
     else:
         X = [with_context(frames[i], context) for i in fit]
         with threadpool_limits(1):
-            divided = _divide(y, table['group'].to_numpy(object)[fit], (table['split'] == 'valid').to_numpy()[fit], seed)
-            best, setting = _choose(X, y, learnt, task, step, C, most, divided)
+            best, setting = _choose(X, y, learnt, task, step, C, most, _divide(y, groups[fit], valid[fit], seed))
             _, predict, classes = next(_learn(X, y, [best], most))
             p = [predict(with_context(frames[i], context)) for i in judge]
         said = [kind.times(q, classes, step, **setting) for q in p]
-    rows = table.iloc[judge][['path', 'group']].set_axis(['clip', 'group'], axis=1).to_dict('records')
-    rows = [row | dict(truth=truth[i], predicted=t, p=q) | _judge(kind, truth[i], t) for row, i, t, q in zip(rows, judge, said, p)]
+    rows = [dict(clip=table['path'][i], group=groups[i], truth=truth[i], predicted=t, p=q) | _judge(kind, truth[i], t) for i, t, q in zip(judge, said, p)]
     return FrameResult(name, task, pd.DataFrame(rows), classes, step, run, {} if chance else dict(C=best, **setting), frames[0].shape[1], len(fit))
 
 # %% ../nbs/10e_frames.ipynb #6496cae7

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from torchaudio.models import Conformer
 
 from .registry import Registry
-from .analysis import Analysis, by_clips
+from .analysis import Analysis
 
 # %% ../nbs/05_encoders.ipynb #f92a8bef
 class Encoders(Registry):

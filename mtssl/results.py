@@ -13,7 +13,7 @@ import pandas as pd
 from dataclasses import fields
 from pathlib import Path
 from urllib.parse import quote
-from .probes import ProbeResult, row_names, scores_table
+from .probes import ProbeResult, scores_table
 
 # %% ../nbs/10a_results.ipynb #ff39aa69
 facts = [f.name for f in fields(ProbeResult) if f.name != 'predictions']

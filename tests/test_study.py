@@ -71,7 +71,7 @@ def test_plan(installed, tmp_path):
 
 @pytest.mark.parametrize('change, message', [
     (('encoders:', 'encoder:'), "no key 'encoder'"), (('mfcc,chroma_cqt', 'mffc'), 'no worker named'), (('epochs: 8', 'epoch: 8'), "no key 'epoch'"),
-    (('text', 'text'), 'There is no study'), (('{one:', '{one'), 'is not YAML')])
+    (('text', 'text'), 'There is no study'), (('encoders:', 'encoders: ['), 'is not YAML')])
 def test_wrong_files(change, message, installed, tmp_path):
     wrong = text.replace(*change)
     if 'no study' not in message: (tmp_path/'wrong.yaml').write_text(wrong)

@@ -586,7 +586,7 @@ def check(settings: Settings, # of a pre-training that shall begin
     weightings.make(settings.weighting, list(workers))
     make_distortions(settings.distortions, settings.sr)
     wave = torch.zeros(2, round(settings.seconds * settings.sr))
-    for view in [Whole(), *(w.view for w in workers.values())]: heard = view(wave, settings.sr, encoder.hop)[0]
+    for view in {w.view for w in workers.values()}: view(wave, settings.sr, encoder.hop)
     encoder.eval()(torch.zeros(1, 4 * encoder.hop))
     try: torch.zeros(1, device=device)
     except (RuntimeError, AssertionError): raise ValueError(f'There is no device {device!r} here; use cpu.') from None

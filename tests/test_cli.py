@@ -47,9 +47,9 @@ def mtssl(installed, *words, **kw): return run(installed.mtssl, *words, env=inst
 def test_own_music(installed, music, tmp_path):
     done = mtssl(installed, 'pretrain', music, '--out', 'run', '--epochs', 2, *tiny, cwd=tmp_path)
     for name, reason in broken.items():
-        lines = [l for l in done.stdout.splitlines() if name in l]
-        assert lines and reason.lower() in lines[0].lower(), f'{name} should be left out because it is {reason}; it said: {lines or done.stdout}'
-    assert '5 files were left out' in done.stdout, done.stdout
+        lines = [l for l in done.stderr.splitlines() if name in l]
+        assert lines and reason.lower() in lines[0].lower(), f'{name} should be left out because it is {reason}; it said: {lines or done.stderr}'
+    assert '5 files were left out' in done.stderr, done.stderr
     wanted = {'config.json', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'cosines.csv', 'report.html', 'checkpoints', 'corpus'}
     assert wanted == {p.name for p in (tmp_path/'run').iterdir()}
 
@@ -60,7 +60,7 @@ def test_own_music(installed, music, tmp_path):
 
     done = mtssl(installed, 'embed', 'run', music, '--out', 'all.npz', '--quiet', cwd=tmp_path)
     found = np.load(tmp_path/'all.npz')
-    assert all(name in done.stdout for name in broken if name != 'silent.wav'), done.stdout
+    assert all(name in done.stderr for name in broken if name != 'silent.wav'), done.stderr
     paths = found['paths'].tolist()
     assert paths == sorted(paths) and {'short.wav', 'surround.flac', 'artist0/album0/00.wav'} <= set(paths) and not set(paths) & (set(broken) - {'silent.wav'})
     assert found['embeddings'].shape[0] == len(paths) >= 27 and found['embeddings'].dtype == np.float32 and np.isfinite(found['embeddings']).all()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['asked', 'voice', 'Jobs', 'Device', 'Rate', 'Layers', 'Window', 'say', 'warn', 'show_table', 'show_scores',
            'show_problems', 'plain', 'Failed', 'sentence', 'errors_in_words', 'voiced', 'Commands', 'block', 'examples',
-           'Out', 'chosen_layers', 'chosen_device']
+           'among', 'Out', 'chosen_layers', 'chosen_device']
 
 # %% ../nbs/11d_console.ipynb #c12d1c55
 import contextlib
@@ -157,9 +157,19 @@ def examples(command) -> list: # of lists of words, without `mtssl`
     "The examples in the help of one of Typer's commands"
     return [shlex.split(line)[2:] for line in (command.epilog or '').splitlines() if line.startswith('$ ')]
 
+# %% ../nbs/11d_console.ipynb #e74863ba
+def among(*known: str, # words
+          several=False # with commas between them
+         ): # function of what was typed, for Typer's `autocompletion`
+    "Completion to one of the words, or to a list of them"
+    def complete(incomplete: str):
+        before, comma, last = incomplete.rpartition(',') if several else ('', '', incomplete)
+        return [before + comma + word for word in known if word.startswith(last)]
+    return complete
+
 # %% ../nbs/11d_console.ipynb #a2799e09
 Jobs = Annotated[Optional[int], typer.Option('--jobs', min=1, help='Processes; by default one a core.')]
-Device = Annotated[Optional[str], typer.Option('--device', help='cpu, cuda or mps; by default a GPU where there is one.')]
+Device = Annotated[Optional[str], typer.Option('--device', autocompletion=among('cpu', 'cuda', 'mps'), help='cpu, cuda or mps; by default a GPU where there is one.')]
 Rate = Annotated[int, typer.Option('--sr', help='Sample rate, Hz.')]
 Layers = Annotated[Optional[str], typer.Option('--layers', help='Numbers with commas between them, such as 0,3, or each; by default first, middle and last.')]
 Window = Annotated[float, typer.Option('--window', help='Longest piece of sound to embed at once, s; the frames of longer ones are averaged over pieces.')]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'deprecation', 'notes', 'names', 'corpus_app', 'about', 'main', 'kinds', 'target_kinds', 'distortion_kinds',
-           'study_kinds', 'set_kinds', 'show_sets', 'show_kinds', 'info', 'demo', 'synth', 'left_out', 'build_store',
-           'check_store', 'pretrain', 'trained', 'embed', 'finetuned', 'probe', 'study']
+           'study_kinds', 'set_kinds', 'show_sets', 'show_kinds', 'info', 'doctor', 'demo', 'synth', 'left_out',
+           'build_store', 'check_store', 'pretrain', 'trained', 'embed', 'finetuned', 'probe', 'study']
 
 # %% ../nbs/12_cli.ipynb #f7b796c1
 import os
@@ -115,6 +115,18 @@ def info(kind: Annotated[str, typer.Argument(autocompletion=among(*names), help=
     if kind == 'datasets': show_sets(rows)
     else: show_kinds(rows, notes.get(kind, ''))
     return {kind: rows}
+
+# %% ../nbs/12_cli.ipynb #58750098
+@app.command(rich_help_panel='Start here', examples=['mtssl doctor', 'mtssl doctor --json > doctor.json'])
+def doctor():
+    "Check versions, device, audio formats, disk and extras, and say what to do."
+    from mtssl.doctor import examine
+    found = examine()
+    show_table([dict(state=f['state'], part=f['part'], found=' '.join([f['found'], f['advice']]).strip()) for f in found])
+    wrong = [f for f in found if f['state'] == 'problem']
+    if wrong: raise Failed(f"{len(wrong)} problem{'s' * (len(wrong) > 1)}, such as: {wrong[0]['found']} {wrong[0]['advice']}", dict(findings=found))
+    say('All that is required is here.')
+    return dict(findings=found)
 
 # %% ../nbs/12_cli.ipynb #f34cee94
 @app.command(rich_help_panel='Start here', stopped='What is finished is in {out}; the same command goes on.',

@@ -41,10 +41,11 @@ def show_table(rows: list, # of dicts with the same keys
     "Print rows as a table that fits the terminal; nothing under `--json`"
     if asked.json: return
     from rich import box, print
+    from rich.markup import escape
     from rich.table import Table
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify='left', padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify='left', padding=(0, 1, 0, 0), pad_edge=False)
     for key in rows[0]: table.add_column(str(key), overflow='fold')
-    for row in rows: table.add_row(*(str(v) for v in row.values()))
+    for row in rows: table.add_row(*(escape(str(v)) for v in row.values()))
     print(table)
 
 # %% ../nbs/11d_console.ipynb #ee5d3b53

@@ -201,7 +201,7 @@ def check_store(store: Annotated[Path, typer.Argument(help='A store that `mtssl 
     return found
 
 # %% ../nbs/12_cli.ipynb #2da78a24
-@app.command(rich_help_panel='Pre-train', stopped='Finished epochs are kept; go on with `mtssl pretrain --resume --out {out}`.',
+@app.command(rich_help_panel='Pre-train', stopped='Finished epochs are kept; go on with `mtssl pretrain --resume --out {out}`, or, before the first has ended, with the same command.',
              examples=['mtssl pretrain ~/Music --out runs/mine', 'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty', 'mtssl pretrain --resume --out runs/mine'])
 def pretrain(context: typer.Context,
              source: Annotated[Optional[Path], typer.Argument(help='Folder, list, table, data set or tar shard of audio, or a corpus store.')] = None,

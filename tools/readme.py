@@ -75,8 +75,9 @@ def link(match):
     "A link as seen from the top of the repository; pages of the site lead to their notebooks"
     target, anchor = match[2], match[3] or ''
     if target.endswith('.html'):
-        pages = {re.sub(r'^\d+[a-z]?_', '', p.stem): p.name for p in nbs.glob('*.ipynb')}
-        target, anchor = pages.get(target[:-5], target), ''
+        pages = {(p.parent/re.sub(r'^\d+[a-z]?_', '', p.stem)).relative_to(nbs).as_posix(): p for p in nbs.rglob('*.ipynb')}
+        path = pages.get(target[:-5])
+        target, anchor = path.relative_to(nbs).as_posix() if path else target, ''
     return f'{match[1]}nbs/{target}{anchor}'
 
 

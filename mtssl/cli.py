@@ -202,7 +202,7 @@ def check_store(store: Annotated[Path, typer.Argument(help='A store that `mtssl 
 
 # %% ../nbs/12_cli.ipynb #2da78a24
 @app.command(rich_help_panel='Pre-train', stopped='Finished epochs are kept; go on with `mtssl pretrain --resume --out {out}`, or, before the first has ended, with the same command.',
-             examples=['mtssl pretrain ~/Music --out runs/mine', 'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty', 'mtssl pretrain --resume --out runs/mine'])
+             examples=['mtssl pretrain ~/Music --out runs/mine', 'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty', 'mtssl pretrain --resume --out runs/mine', 'mtssl pretrain ~/More --from runs/mine --out runs/more'])
 def pretrain(context: typer.Context,
              source: Annotated[Optional[Path], typer.Argument(help='Folder, list, table, data set or tar shard of audio, or a corpus store.')] = None,
              out: Out('The run folder to make.') = Path('runs/mine'),
@@ -220,6 +220,7 @@ def pretrain(context: typer.Context,
              wd: Annotated[float, typer.Option(help='Weight decay.')] = .01,
              sr: Rate = 22_050,
              seed: Annotated[int, typer.Option(help='Of crops, weights and everything else.')] = 0,
+             start: Annotated[Optional[str], typer.Option('--from', metavar='MODEL', help='Go on from a run, a saved model or an id on the Hugging Face Hub, with its settings where none are given.')] = None,
              probe: Annotated[Optional[str], typer.Option(autocompletion=among(*names['datasets']), help='A small labelled set, to probe its first task after every epoch; in history.csv, and the best encoder in best.safetensors.')] = None,
              resume: Annotated[bool, typer.Option('--resume', help='Continue an interrupted run with its own settings.')] = False,
              device: Device = None, jobs: Jobs = None):
@@ -227,18 +228,20 @@ def pretrain(context: typer.Context,
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs, crops_per_epoch=crops_per_epoch,
                     seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
     if resume and source is not None: raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {source}.')
+    if resume and start: raise ValueError('--resume continues a run in its own folder, and --from begins another one; give one of them.')
     if not resume and source is None: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
     if not resume and not source.exists(): raise ValueError(f'There is no folder {source}.')
     from mtssl import pretrain as module
+    given = [k for k in (*settings, 'probe') if context.get_parameter_source(k).name == 'COMMANDLINE']
     if resume:
-        given = [k for k in (*settings, 'probe') if context.get_parameter_source(k).name == 'COMMANDLINE']
         if given: raise ValueError(f"--resume continues with the run's own settings; leave out --{given[0].replace('_', '-')}.")
         probe = module.read_config(out).get('probe')
     cbs = online_probes(probe)
     if resume: module.resume(out, device=device, cbs=cbs, quiet=asked.quiet)
     else:
+        if start: settings = {k: v for k, v in settings.items() if k in given}
         name = lambda corpus: show_problems(left_out(corpus))
-        module.pretrain(source, out, device=device, jobs=jobs, cbs=cbs, on_corpus=name, quiet=asked.quiet, **settings)
+        module.pretrain(source, out, device=device, jobs=jobs, cbs=cbs, on_corpus=name, quiet=asked.quiet, start=start, **settings)
     say(f"{out/'report.html'}")
     return trained(out)
 
@@ -262,9 +265,10 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
           out: Out('The npz file to write.') = Path('embeddings.npz'),
           device: Device = None):
     "Embed a folder of music."
-    from mtssl.embed import embed as embed_folder, load
+    from mtssl.embed import embed as embed_folder
+    from mtssl.models import Encoder
     from mtssl.progress import track
-    found = embed_folder(load(model, device=chosen_device(device)), source, progress=lambda items: track(items, 'embed', quiet=asked.quiet))
+    found = embed_folder(Encoder.from_pretrained(model, device=chosen_device(device)), source, progress=lambda items: track(items, 'embed', quiet=asked.quiet))
     if found.paths: found.save(out)
     show_problems(found.problems)
     if not found.paths: raise ValueError(f'There is no readable audio file in {source}.')
@@ -274,9 +278,9 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
 # %% ../nbs/12_cli.ipynb #a8208a7b
 def finetuned(run, labelled, amounts):
     "The run fine-tuned on every task with every amount of labels"
-    from mtssl.embed import load
+    from mtssl.models import Encoder
     from mtssl.finetune import finetune
-    encoder = load(run)
+    encoder = Encoder.from_pretrained(run)
     return [finetune(encoder, labelled, task, f'encoder {run.name}', labels=amount) for amount in amounts for task in labelled.tasks]
 
 # %% ../nbs/12_cli.ipynb #1c1e9c9d

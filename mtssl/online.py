@@ -13,7 +13,8 @@ import torch
 from fastai.basics import Callback
 from .datasets import LabelledSet, labelled_set
 from .embed import from_moments, moments
-from .pretrain import SaveRun, read_config, save_weights, write_atomically
+from .models import read_config, save_weights, write_atomically
+from .pretrain import SaveRun
 from .probes import _table_and_task, batches, probe
 
 # %% ../nbs/10d_online.ipynb #b2293b6e

@@ -589,10 +589,13 @@ def run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus=N
 # %% ../nbs/08_pretrain.ipynb #eb9a403e
 def data_of(source, corpus: Corpus) -> dict: # name, tracks, hours
     "What a corpus is, without where it is"
-    name = Path(source).name if isinstance(source, (str, Path)) else corpus.store.name if isinstance(source, Corpus) else 'several sources'
+    if isinstance(source, Corpus): source = source.store
+    name = Path(source).resolve().name if isinstance(source, (str, Path)) else 'several sources'
     return dict(name=name, tracks=len(corpus), hours=round(corpus.seconds / 3600, 4))
 
-def place(start): return str(Path(start).resolve()) if Path(start).is_dir() else str(start)
+def place(start):
+    "A folder whatever the working directory will be, or an id on the Hub as it is"
+    return str(Path(start).resolve()) if Path(start).is_dir() else str(start)
 
 # %% ../nbs/08_pretrain.ipynb #93171572
 def fit_run(learn, settings, start, quiet):

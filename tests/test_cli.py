@@ -247,7 +247,7 @@ def test_fast(installed):
 
 
 @pytest.mark.parametrize('words, message', [
-    (['pretrain'], 'Name a folder'), (['pretrain', 'nowhere'], 'nowhere'), (['embed', 'nowhere', '.'], 'is not a run'),
+    (['pretrain'], 'Name a folder'), (['pretrain', 'nowhere'], 'nowhere'), (['embed', '../nowhere', '.'], 'There is no folder'),
     (['info', 'flavours'], 'there are targets'), (['pretrain', '.', '--out', 'run'], 'no audio file'),
     (['pretrain', '--resume', '--out', 'nowhere'], 'is not a run')])
 def test_wrong_input(words, message, installed, tmp_path):

@@ -35,9 +35,9 @@ def data(tmp_path_factory):
 @pytest.fixture(scope='module')
 def encoder(tmp_path_factory):
     "A saved encoder with random weights"
-    from mtssl.embed import save
+    import mtssl.models
     from mtssl.encoders import encoders
-    return save(encoders.make('tcn(width=16, blocks=2)', sr=16_000), tmp_path_factory.mktemp('encoder')/'random')
+    return encoders.make('tcn(width=16, blocks=2)', sr=16_000).save_pretrained(tmp_path_factory.mktemp('encoder')/'random')
 
 
 def test_every_set_has_a_miniature():
@@ -46,7 +46,7 @@ def test_every_set_has_a_miniature():
 
 
 def test_found(data, installed):
-    rows = json.loads(run(installed.mtssl, 'info', 'datasets', '--json', env={**installed.env, 'MTSSL_DATA': str(data[0])}).stdout)
+    rows = json.loads(run(installed.mtssl, 'info', 'datasets', '--json', env={**installed.env, 'MTSSL_DATA': str(data[0])}).stdout)['datasets']
     assert {r['name'] for r in rows if r['found'] == 'yes'} == set(trees) and {r['found'] for r in rows} == {'yes', ''}
 
 

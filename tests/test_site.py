@@ -157,8 +157,8 @@ def test_browser_search(site, address, tab):
     assert page.locator('[role=option]').nth(1).get_attribute('aria-selected') == 'true'
     page.keyboard.press('ArrowUp')
     page.keyboard.press('Enter')
-    page.wait_for_url('**/targets.html#tempogram')
-    page.wait_for_function("Math.abs(document.getElementById('tempogram').getBoundingClientRect().top) < 200")
+    page.wait_for_url(re.compile(r'/targets\.html#tempogram'))
+    page.wait_for_function("Math.abs(document.querySelector(location.hash).getBoundingClientRect().top) < 200")
     page.get_by_role('button', name='Search').click()
     page.keyboard.type('xyzzyx')
     page.get_by_text('0 found').wait_for()
@@ -173,7 +173,7 @@ def test_browser_search_from_a_folder(site, browser):
     page.keyboard.type('Registry')
     page.locator('[role=option] mark').first.wait_for(timeout=15000)
     page.keyboard.press('Enter')
-    page.wait_for_url('file://*/registry.html*')
+    page.wait_for_url('**/registry.html*', timeout=15000)
     page.close()
 
 
@@ -217,7 +217,7 @@ def test_browser_reading(address, tab):
     page.wait_for_url('**/targets.html')
     page.set_viewport_size(dict(width=390, height=844))
     pages = page.locator('#pages')
-    assert not pages.is_visible()
+    pages.wait_for(state='hidden')
     page.get_by_role('button', name='Pages').click()
     pages.wait_for(state='visible')
     assert pages.locator('[aria-current]').inner_text() == 'Targets'

@@ -171,13 +171,14 @@ def entries(soup, title, lead):
 
 
 def hero(soup, title, lead):
-    "The first screen of the home page: promise, ways on, and the picture of the idea, which is the page's first paragraph if that holds a picture"
+    "The first screen of the home page: the promise; the first paragraph if it holds a picture; the links of the next if it begins with bold print, as buttons"
     words, picture = f'<h1>{escape(title)}</h1><p class="lead">{lead}</p>', soup.find(['p', 'figure'])
     if not (picture and picture.img and not picture.get_text(strip=True)): return words
     start = picture.find_next_sibling()
     if start is not None and start.name == 'p' and start.strong and start.contents[0] is start.strong:
-        ways = ''.join(str(a) for a in start.find_all('a'))
-        words += f'<p class="start">{ways}</p>'
+        ways = ''.join(str(a.extract()) for a in start.find_all('a'))
+        start.strong.decompose()
+        words += f'<p class="start">{ways}</p><p>{start.decode_contents().strip(" ·" + chr(10))}</p>'
         start.decompose()
     return f'<div class="hero"><div>{words}</div><div class="picture">{picture.extract().img}</div></div>'
 

@@ -75,7 +75,7 @@ def link(match):
     "A link as seen from the top of the repository; pages of the site lead to their notebooks"
     target, anchor = match[2], match[3] or ''
     if target.endswith('.html'):
-        pages = {re.sub(r'^\d+[a-z]?_', '', p.stem): p.name for p in nbs.glob('*.ipynb')}
+        pages = {re.sub(r'\d+[a-z]?_(?=[^/]+$)', '', p.with_suffix('').as_posix()): p.as_posix() for p in (p.relative_to(nbs) for p in nbs.rglob('*.ipynb'))}
         target, anchor = pages.get(target[:-5], target), ''
     return f'{match[1]}nbs/{target}{anchor}'
 

@@ -41,6 +41,7 @@ def test_pages(site):
         loaded = re.findall(r'<(?:script|img|link|source)[^>]*(?:src|href)="((?:https?:)?//[^"]*)', html)
         assert not loaded, f'{page} loads {loaded[0]}: pages must not need a network'
         assert 'math inline' not in html and 'Traceback (most recent call last)' not in html, f'{page} shows raw formulas or a traceback'
+        assert '](<a href' not in html, f'{page} shows a link within a link: names in backquotes become links by themselves'
         assert html.count('<h1') == 1 and html.count('<main') == 1, f'{page} needs one h1 and one main'
         bare = [i for i in re.findall(r'<img[^>]*>', html) if not re.search(r'alt="[^"]', i)]
         assert not bare, f'{page} has a picture without words for those who do not see it: {bare[0]}'
@@ -220,7 +221,7 @@ def test_browser_reading(address, tab):
     pages.wait_for(state='hidden')
     page.get_by_role('button', name='Pages').click()
     pages.wait_for(state='visible')
-    assert pages.locator('[aria-current]').inner_text() == 'Targets'
+    assert pages.locator('[aria-current]').inner_text() == 'Targets' and page.evaluate("document.activeElement.closest('#pages') !== null")
     page.keyboard.press('Escape')
     pages.wait_for(state='hidden')
 

@@ -23,9 +23,9 @@ tell()
 // pages in a drawer on a phone
 const menu = document.querySelector('.menu'), pages = document.getElementById('pages')
 const drawer = open => { pages.classList.toggle('open', open); menu.setAttribute('aria-expanded', open) }
-menu.addEventListener('click', () => { drawer(!pages.classList.contains('open')); pages.querySelector('a').focus() })
+menu.addEventListener('click', () => { drawer(!pages.classList.contains('open')); if (pages.classList.contains('open')) pages.querySelector('a').focus() })
 document.addEventListener('click', e => { if (!pages.contains(e.target) && !menu.contains(e.target)) drawer(false) })
-pages.addEventListener('keydown', e => { if (e.key === 'Escape') { drawer(false); menu.focus() } })
+document.addEventListener('keydown', e => { if (e.key === 'Escape' && pages.classList.contains('open')) { drawer(false); menu.focus() } })
 const current = pages.querySelector('[aria-current]')
 if (current && current.offsetTop > pages.clientHeight * .8) pages.scrollTop = current.offsetTop - pages.clientHeight / 2
 

@@ -188,7 +188,7 @@ def test_browser_dark(address, tab):
     assert dark != light
     page.emulate_media(color_scheme='light')
     button = page.get_by_role('button', name='Dark mode')
-    assert button.get_attribute('aria-pressed') == 'false'
+    page.locator('.theme[aria-pressed=false]').wait_for()
     button.click()
     assert page.evaluate(ground) == dark and button.get_attribute('aria-pressed') == 'true'
     page.goto(address + 'targets.html')

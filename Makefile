@@ -23,7 +23,7 @@ dev: .venv/.dev ## setup, and the tools to change and test the package
 	@touch .venv/.setup $@
 
 test: .venv/.dev ## all that CI runs
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS) --dist loadgroup tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS) tests
 
 export: .venv/.dev ## modules from notebooks
 	.venv/bin/nbdev_export

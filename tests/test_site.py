@@ -2,7 +2,7 @@
 
 The browser is `MTSSL_BROWSER` (a failure if it is not there), else `chromium` or `google-chrome` on PATH; without one, its tests are skipped.
 """
-import ast, functools, http.server, json, os, re, shutil, sys, threading
+import ast, fcntl, functools, http.server, json, os, re, shutil, sys, threading
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -11,16 +11,22 @@ import yaml
 
 from conftest import copy_checkout, root, run, tracked
 
-pytestmark = pytest.mark.xdist_group('site')
 flags = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 notebooks = [p for p in tracked() if p.suffix == '.ipynb' and p.parts[0] == 'nbs']
 
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    "The rendered site, under the name it is served by: /mtssl/"
-    folder = tmp_path_factory.mktemp('site')
-    run(sys.executable, 'tools/render.py', folder/'mtssl', cwd=copy_checkout(folder/'checkout'))
+    "The rendered site, under the name it is served by, /mtssl/; rendered once, however many test processes there are"
+    shared = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ: shared = shared.parent
+    folder = shared/'site'
+    with open(shared/'site.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder/'rendered').exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            run(sys.executable, 'tools/render.py', folder/'mtssl', cwd=copy_checkout(folder/'checkout'))
+            (folder/'rendered').touch()
     return folder/'mtssl'
 
 

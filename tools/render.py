@@ -107,12 +107,16 @@ def symbols(soup):
         line.decompose()
 
 
+interval = re.compile(r'(\[[-+]?[\d.]+), ([-+]?[\d.]+\])') # that should not break between its ends
+
+
 def tables(soup):
     "Tables scroll within themselves; columns of numbers stand to the right"
     for style in soup.select('style'): style.decompose()
     for table in soup.select('table'):
         for cell in table.select('[style], [align]'): del cell['style'], cell['align']
         del table['border']
+        for text in table.find_all(string=interval): text.replace_with(interval.sub('\\1,\u00a0\\2', text))
         rows = [row.find_all(['td', 'th']) for row in table.select('tbody tr')]
         for k in range(min(map(len, rows), default=0)):
             column = [row[k] for row in rows]

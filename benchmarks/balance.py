@@ -20,7 +20,7 @@ import torch
 from rich.progress import track
 from mtssl.corpus import Corpus, build_corpus
 from mtssl.datasets import synth
-from mtssl.embed import load
+from mtssl.models import Encoder
 from mtssl.encoders import encoders
 from mtssl.pretrain import Settings, last_cosines, pretrain, resume, versions
 from mtssl.probes import handcrafted, paired_difference, probe_all, random_row, row_titles, scores_table, untrained
@@ -63,7 +63,7 @@ def features(out, corpus, labelled, args):
     clips = [corpus[i] for i in range(min(256, len(corpus)))]
     config = encoders.make(args.encoder, sr=corpus.sr).config
     models = {(random_row(args.seeds), s): untrained(config, clips, s) for s in range(args.seeds)}
-    models |= {(n, s): load(out/'runs'/f'{n}, seed {s}') for n, s in product([*args.weightings, alone], range(args.seeds))}
+    models |= {(n, s): Encoder.from_pretrained(out/'runs'/f'{n}, seed {s}') for n, s in product([*args.weightings, alone], range(args.seeds))}
     embedded, hand = embed_set(models, labelled.waves()), handcrafted(labelled.waves(), sr=corpus.sr, size=8)
     rows = {'chance': None} | {label: hand[key] for key, label in row_titles.items()}
     return rows | {n: [embedded[n, s] for s in range(args.seeds)] for n in dict.fromkeys(n for n, _ in models)}

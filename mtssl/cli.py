@@ -253,9 +253,10 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
           out: Out('The npz file to write.') = Path('embeddings.npz'),
           device: Device = None):
     "Embed a folder of music."
-    from mtssl.embed import embed as embed_folder, load
+    from mtssl.embed import embed as embed_folder
+    from mtssl.models import Encoder
     from mtssl.progress import track
-    found = embed_folder(load(model, device=chosen_device(device)), source, progress=lambda items: track(items, 'embed', quiet=asked.quiet))
+    found = embed_folder(Encoder.from_pretrained(model, device=chosen_device(device)), source, progress=lambda items: track(items, 'embed', quiet=asked.quiet))
     if found.paths: found.save(out)
     show_problems(found.problems)
     if not found.paths: raise ValueError(f'There is no readable audio file in {source}.')
@@ -265,9 +266,9 @@ def embed(model: Annotated[Path, typer.Argument(help='A run folder, or a saved e
 # %% ../nbs/12_cli.ipynb #a8208a7b
 def finetuned(run, labelled, amounts):
     "The run fine-tuned on every task with every amount of labels"
-    from mtssl.embed import load
+    from mtssl.models import Encoder
     from mtssl.finetune import finetune
-    encoder = load(run)
+    encoder = Encoder.from_pretrained(run)
     return [finetune(encoder, labelled, task, f'encoder {run.name}', labels=amount) for amount in amounts for task in labelled.tasks]
 
 # %% ../nbs/12_cli.ipynb #1c1e9c9d

@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from .compare import plot_curves
-from .pretrain import plot_workers, versions, write_atomically
+from .models import write_atomically
+from .pretrain import plot_workers, versions
 from .probes import paired_difference, plot_scores, random_row, row_titles, scores_table, wide
 from .report import write_report
 from .study import Study, cells, check_folder, check_study, jobs_of, load_job, load_results, records, run_jobs, study_corpus, study_sets

@@ -11,7 +11,8 @@ import torch
 from fastai.basics import Callback
 from .datasets import LabelledSet
 from .embed import from_moments, moments
-from .pretrain import SaveRun, save_weights
+from .models import save_weights
+from .pretrain import SaveRun
 from .probes import _table_and_task, batches, probe
 
 # %% ../nbs/10d_online.ipynb #b2293b6e

@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['kinds', 'titles', 'NonFiniteLoss', 'uncounted', 'PretrainModel', 'make_model', 'MeanScore', 'WorkerRecorder',
            'split_weighting', 'DriveWeighting', 'ClipNetwork', 'CropEpoch', 'statistics_crops', 'PretrainLearner',
-           'pretrain_learner', 'draw_workers', 'plot_workers', 'plot_weighting', 'write_atomically', 'save_weights',
-           'random_state', 'plain', 'set_random_state', 'cosine_table', 'SaveRun', 'Settings', 'versions',
-           'write_config', 'read_config', 'pretrain', 'resume', 'TellSteps', 'progress_text', 'check', 'run', 'fit_run',
-           'open_corpus', 'describe', 'last_cosines', 'report_run']
+           'pretrain_learner', 'draw_workers', 'plot_workers', 'plot_weighting', 'random_state', 'plain',
+           'set_random_state', 'cosine_table', 'SaveRun', 'Settings', 'versions', 'write_config', 'pretrain', 'resume',
+           'TellSteps', 'progress_text', 'check', 'run', 'fit_run', 'open_corpus', 'describe', 'last_cosines',
+           'report_run']
 
 # %% ../nbs/08_pretrain.ipynb #a825b879
 import io
 import json
 import math
-import os
 import platform
 import random
 from contextlib import contextmanager, nullcontext
@@ -32,10 +31,10 @@ import fastai.callback.schedule
 from fastai.callback.training import GradientClip
 from fastcore.basics import patch
 from functools import partial
-from safetensors.torch import save as safetensors_bytes
 
 from .corpus import Corpus, build_corpus, corpus_dls
 from .encoders import Encoder, count_parameters, encoders
+from .models import read_config, save_weights, write_atomically
 from .progress import progress_bar
 from .report import write_report
 from .analysis import Analysis
@@ -370,27 +369,6 @@ def show_weighting(self: PretrainLearner): # a matplotlib figure
     "Draw weights and shares by step, and the cosines of the workers' gradients after the last epoch"
     return plot_weighting(self.history(), list(self.model.workers), self.recorder.cosines[-1])
 
-# %% ../nbs/08_pretrain.ipynb #40afc3ca
-def write_atomically(path: Path, # where the file shall be
-                     write # function that writes it to the path it is given
-                    ):
-    "Let `write` make the file beside its place, then rename it there"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
-    try:
-        write(part)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-# %% ../nbs/08_pretrain.ipynb #a4763fec
-def save_weights(path: Path, # of the safetensors file
-                 weights: dict # name to tensor
-                ):
-    "Write a safetensors file atomically, readable as other files are"
-    write_atomically(path, lambda p: p.write_bytes(safetensors_bytes({k: v.contiguous() for k, v in weights.items()})))
-
 # %% ../nbs/08_pretrain.ipynb #9af45917
 def random_state() -> dict: # of PyTorch's and Python's generators
     "The random generators' states, as what `weights_only` can load"
@@ -518,14 +496,6 @@ def write_config(folder: Path, # the run folder
     config = dict(settings=asdict(settings), source=str(source), encoder=e.config, versions=versions(),
                   parameters=dict(encoder=count_parameters(e), workers=count_parameters(w)))
     write_atomically(folder/'config.json', lambda p: p.write_text(json.dumps(config, indent=1) + '\n'))
-
-def read_config(folder # a run folder
-               ) -> dict:
-    "The run's `config.json`; raises `ValueError` where there is none"
-    path = Path(folder)/'config.json'
-    if not path.is_file(): raise ValueError(f'{folder} is not a run: it has no config.json.')
-    try: return json.loads(path.read_text())
-    except json.JSONDecodeError as e: raise ValueError(f'{path} is not JSON: {e}.') from None
 
 # %% ../nbs/08_pretrain.ipynb #ed15a90a
 def pretrain(

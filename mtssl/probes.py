@@ -445,8 +445,9 @@ def encoder_features(folder, # a run, or a saved encoder
                      progress=iter # wraps the list of clips
                      ) -> dict: # row -> features [n, D], a list of such, or `None`
     "Features of every clip for the rows that a probe of one encoder needs"
-    from mtssl.embed import embed_set, layer_sizes, layer_slices, load
-    encoder, name = load(folder), f'encoder {getattr(folder, "name", folder)}'
+    from mtssl.embed import embed_set, layer_sizes, layer_slices
+    from mtssl.models import Encoder
+    encoder, name = Encoder.from_pretrained(folder), f'encoder {getattr(folder, "name", folder)}'
     chosen = list(range(len(layer_sizes(encoder)))) if layers == 'each' else layers
     training = [w[:int(6 * encoder.sr)].copy() for w in dataset.waves(encoder.sr, dataset.rows('train')[:64])]
     models = [encoder] + [untrained(encoder.config, training, seed) for seed in range(seeds)]

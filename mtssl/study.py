@@ -38,9 +38,10 @@ from .audio import AudioError, find_audio
 from .compare import Comparison, as_wide, interaction_in_words, judged, plot_cost, plot_curves, plot_heat, plot_interaction, plot_left_out, signed
 from .corpus import Corpus, build_corpus
 from .datasets import FileClips, LabelledSet, Task, labelled_set
-from .embed import embed_wave, from_moments, load, moments
-from .encoders import count_parameters, encoders
-from .pretrain import SaveRun, Settings, TellSteps, check, open_corpus, pretrain, pretrain_learner, resume, versions, write_atomically
+from .embed import embed_wave, from_moments, moments
+from .encoders import Encoder, count_parameters, encoders
+from .models import write_atomically
+from .pretrain import SaveRun, Settings, TellSteps, check, open_corpus, pretrain, pretrain_learner, resume, versions
 
 # %% ../nbs/11_study.ipynb #79a3b090
 from .metrics import bootstrap_weights, interval, metrics
@@ -430,8 +431,8 @@ def run_cell(study: Study, cell: Cell, out: Path, tell=lambda done: None):
     "Everything one cell needs, in its folder"
     folder, epochs = out/'cells'/cell.name, study.settings.epochs
     pretrain_cell(study, cell, folder, out, tell)
-    kept = {e: load(folder, f'checkpoints/epoch_{e:04}.safetensors') for e in range(epochs // study.points, epochs, epochs // study.points)}
-    models, sets = {e: m.to(here()) for e, m in (kept | {epochs: load(folder)}).items()}, open_sets(out)
+    kept = {e: Encoder.from_pretrained(folder, f'checkpoints/epoch_{e:04}.safetensors') for e in range(epochs // study.points, epochs, epochs // study.points)}
+    models, sets = {e: m.to(here()) for e, m in (kept | {epochs: Encoder.from_pretrained(folder)}).items()}, open_sets(out)
     features = {name: embed_set(models, labelled.waves()) for name, labelled in sets.items()}
     steps = {e: int(s) for e, s in pd.read_csv(folder/'history.csv')[['epoch', 'step']].values}
     facts = cell.facts | cost_of(folder) | dict(parameters=count_parameters(models[epochs]), device=here())

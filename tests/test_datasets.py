@@ -35,9 +35,9 @@ def data(tmp_path_factory):
 @pytest.fixture(scope='module')
 def encoder(tmp_path_factory):
     "A saved encoder with random weights"
-    from mtssl.embed import save
+    import mtssl.models
     from mtssl.encoders import encoders
-    return save(encoders.make('tcn(width=16, blocks=2)', sr=16_000), tmp_path_factory.mktemp('encoder')/'random')
+    return encoders.make('tcn(width=16, blocks=2)', sr=16_000).save_pretrained(tmp_path_factory.mktemp('encoder')/'random')
 
 
 def test_every_set_has_a_miniature():

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'deprecation', 'notes', 'names', 'corpus_app', 'Model', 'about', 'main', 'kinds', 'target_kinds',
            'distortion_kinds', 'study_kinds', 'set_kinds', 'show_sets', 'show_kinds', 'info', 'doctor', 'demo', 'synth',
-           'left_out', 'build_store', 'check_store', 'pretrain', 'trained', 'embed', 'finetuned', 'probe', 'study']
+           'left_out', 'build_store', 'check_store', 'pretrain', 'online_probes', 'trained', 'embed', 'finetuned',
+           'probe', 'study']
 
 # %% ../nbs/12_cli.ipynb #f7b796c1
 import os
@@ -202,7 +203,7 @@ def check_store(store: Annotated[Path, typer.Argument(help='A store that `mtssl 
 
 # %% ../nbs/12_cli.ipynb #2da78a24
 @app.command(rich_help_panel='Pre-train', stopped='Finished epochs are kept; go on with `mtssl pretrain --resume --out {out}`, or, before the first has ended, with the same command.',
-             examples=['mtssl pretrain ~/Music --out runs/mine', 'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty', 'mtssl pretrain --resume --out runs/mine'])
+             examples=['mtssl pretrain ~/Music --out runs/mine', 'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty', 'mtssl pretrain --resume --out runs/mine', 'mtssl pretrain ~/More --from runs/mine --out runs/more'])
 def pretrain(context: typer.Context,
              source: Annotated[Optional[Path], typer.Argument(help='Folder, list, table, data set or tar shard of audio, or a corpus store.')] = None,
              out: Out('The run folder to make.') = Path('runs/mine'),
@@ -220,31 +221,43 @@ def pretrain(context: typer.Context,
              wd: Annotated[float, typer.Option(help='Weight decay.')] = .01,
              sr: Rate = 22_050,
              seed: Annotated[int, typer.Option(help='Of crops, weights and everything else.')] = 0,
+             start: Annotated[Optional[str], typer.Option('--from', metavar='MODEL', help='Go on from a run, a saved model or an id on the Hugging Face Hub, with its settings where none are given.')] = None,
+             probe: Annotated[Optional[str], typer.Option(autocompletion=among(*names['datasets']), help='A small labelled set, to probe its first task after every epoch; in history.csv, and the best encoder in best.safetensors.')] = None,
              resume: Annotated[bool, typer.Option('--resume', help='Continue an interrupted run with its own settings.')] = False,
              device: Device = None, jobs: Jobs = None):
     "Pre-train an encoder on a folder of music."
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs, crops_per_epoch=crops_per_epoch,
                     seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
     if resume and source is not None: raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {source}.')
+    if resume and start: raise ValueError('--resume continues a run in its own folder, and --from begins another one; give one of them.')
     if not resume and source is None: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
     if not resume and not source.exists(): raise ValueError(f'There is no folder {source}.')
     from mtssl import pretrain as module
+    given = [k for k in (*settings, 'probe') if context.get_parameter_source(k).name == 'COMMANDLINE']
     if resume:
-        given = [k for k in settings if context.get_parameter_source(k).name == 'COMMANDLINE']
         if given: raise ValueError(f"--resume continues with the run's own settings; leave out --{given[0].replace('_', '-')}.")
-        module.resume(out, device=device, quiet=asked.quiet)
+        probe = module.read_config(out).get('probe')
+    cbs = online_probes(probe)
+    if resume: module.resume(out, device=device, cbs=cbs, quiet=asked.quiet)
     else:
+        if start: settings = {k: v for k, v in settings.items() if k in given}
         name = lambda corpus: show_problems(left_out(corpus))
-        module.pretrain(source, out, device=device, jobs=jobs, on_corpus=name, quiet=asked.quiet, **settings)
+        module.pretrain(source, out, device=device, jobs=jobs, cbs=cbs, on_corpus=name, quiet=asked.quiet, start=start, **settings)
     say(f"{out/'report.html'}")
     return trained(out)
+
+def online_probes(name: Optional[str]) -> list: # of callbacks
+    "The probe that runs along, if there shall be one"
+    if not name: return []
+    from mtssl.online import NamedProbe
+    return [NamedProbe(name)]
 
 def trained(out: Path # the run folder
            ) -> dict: # run, report, epochs, step, loss, R²
     "How far a run has come, from its history"
     import pandas as pd
     last = pd.read_csv(out/'history.csv').iloc[-1]
-    return dict(run=out, report=out/'report.html', epochs=int(last.epoch), step=int(last.step), valid_loss=last.valid_loss, r2=last.r2)
+    return dict(run=out, report=out/'report.html', epochs=int(last.epoch), step=int(last.step), valid_loss=last.valid_loss, r2=last.r2, **{k: v for k, v in last.items() if k.startswith('probe.')})
 
 # %% ../nbs/12_cli.ipynb #5d2489ea
 Model = Annotated[str, typer.Argument(help="A run folder, a saved model's, or its id on the Hugging Face Hub.")]

@@ -7,8 +7,9 @@ __all__ = ['kinds', 'titles', 'NonFiniteLoss', 'uncounted', 'PretrainModel', 'ma
            'split_weighting', 'DriveWeighting', 'ClipNetwork', 'CropEpoch', 'statistics_crops', 'PretrainLearner',
            'pretrain_learner', 'draw_workers', 'plot_workers', 'plot_weighting', 'random_state', 'plain',
            'set_random_state', 'cosine_table', 'SaveRun', 'Settings', 'versions', 'write_config', 'pretrain', 'resume',
-           'TellSteps', 'progress_text', 'check', 'run', 'fit_run', 'open_corpus', 'describe', 'last_cosines',
-           'report_run']
+           'TellSteps', 'progress_text', 'check', 'run', 'data_of', 'place', 'fit_run', 'open_corpus', 'describe',
+           'last_cosines', 'report_run', 'settings_from', 'part_of', 'fits', 'merged', 'read_statistics', 'take_over',
+           'taken_in_words']
 
 # %% ../nbs/08_pretrain.ipynb #a825b879
 import io
@@ -33,8 +34,8 @@ from fastcore.basics import patch
 from functools import partial
 
 from .corpus import Corpus, build_corpus, corpus_dls
+from .models import described, model_folder, open_weights, read_config, read_history, read_weights, save_weights, worker_order, write_atomically
 from .encoders import Encoder, count_parameters, encoders
-from .models import read_config, save_weights, write_atomically
 from .progress import progress_bar
 from .report import write_report
 from .analysis import Analysis
@@ -439,7 +440,9 @@ def row(self: SaveRun):
 @patch
 def load(self: SaveRun) -> int: # the epoch to continue with
     "Put model, statistics, optimiser and random generators of `self.learn` back to the end of the last complete epoch"
-    state = torch.load(self.folder/'checkpoints'/'last.pt', weights_only=True, map_location=self.learn.dls.device or 'cpu')
+    path = self.folder/'checkpoints'/'last.pt'
+    try: state = torch.load(path, weights_only=True, map_location=self.learn.dls.device or 'cpu')
+    except Exception as e: raise ValueError(f'{path} is damaged or not a checkpoint ({type(e).__name__}); begin the run again in another folder.') from None
     self.learn.model.load_state_dict(state['model'], strict=False)
     self.learn.model.statistics = Statistics.load(self.folder/'statistics.safetensors').to(self.learn.dls.device)
     self.learn.create_opt()
@@ -489,12 +492,13 @@ def versions() -> dict: # name to version
 def write_config(folder: Path, # the run folder
                  settings: Settings, # what was asked for
                  source, # where the sound came from
-                 learn: Learner # for the encoder's arguments and sizes
+                 learn: Learner, # for the encoder's arguments and sizes
+                 **facts # more to write, such as `data`
                 ):
     "Write `config.json`"
     e, w = learn.model.encoder, learn.model.workers
     config = dict(settings=asdict(settings), source=str(source), encoder=e.config, versions=versions(),
-                  parameters=dict(encoder=count_parameters(e), workers=count_parameters(w)))
+                  parameters=dict(encoder=count_parameters(e), workers=count_parameters(w)), **facts)
     write_atomically(folder/'config.json', lambda p: p.write_text(json.dumps(config, indent=1) + '\n'))
 
 # %% ../nbs/08_pretrain.ipynb #ed15a90a
@@ -507,15 +511,16 @@ def pretrain(
     cbs=(), # further fastai callbacks
     on_corpus=None, # function called with the `Corpus` before training, e.g. to show its problems
     quiet: bool = False, # no progress bars and no messages
+    start=None, # a model to go on from: a run, what `save_pretrained` wrote, or an id on the Hub; its settings hold where none are given
     **settings, # fields of `Settings`
 ) -> Learner:
-    "Pre-train an encoder on `source` and write the run to `out`; raises `ValueError` if a run is there already"
+    "Pre-train an encoder on `source` and write the run to `out`; raises `ValueError` if a run is there already, or for another encoder than that of `start`"
     out = Path(out)
     if extra := set(settings) - {f.name for f in fields(Settings)}:
         raise ValueError(f"There is no setting named {min(extra)!r}; the settings are {', '.join(f.name for f in fields(Settings))}.")
-    settings = Settings(**settings)
+    settings = Settings(**settings) if start is None else settings_from(start, settings)
     if (out/'checkpoints'/'last.pt').exists(): raise ValueError(f'{out} already holds a run; resume it, or choose another folder.')
-    return run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus)
+    return run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus, start)
 
 # %% ../nbs/08_pretrain.ipynb #b2ee3816
 def resume(
@@ -529,7 +534,7 @@ def resume(
     config = read_config(out)
     if not {'settings', 'source'} <= set(config): raise ValueError(f'{out} is a saved encoder, not a run that can be continued.')
     source = Path(out)/'corpus' if (Path(out)/'corpus').exists() else config['source']
-    return run(source, Path(out), Settings(**config['settings']), keep_every, device, None, cbs, quiet)
+    return run(source, Path(out), Settings(**config['settings']), keep_every, device, None, cbs, quiet, start=config.get('start'))
 
 # %% ../nbs/08_pretrain.ipynb #340bbff7
 class TellSteps(Callback):
@@ -559,7 +564,7 @@ def check(settings: Settings, # of a pre-training that shall begin
     except (RuntimeError, AssertionError): raise ValueError(f'There is no device {device!r} here; use cpu.') from None
 
 # %% ../nbs/08_pretrain.ipynb #704fc003
-def run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus=None):
+def run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus=None, start=None):
     "What `pretrain` and `resume` share: corpus, learner, fit, report"
     s, checkpoint = settings, out/'checkpoints'/'last.pt'
     if isinstance(s.encoder, str): check(s, device)
@@ -572,12 +577,25 @@ def run(source, out, settings, keep_every, device, jobs, cbs, quiet, on_corpus=N
     learn.recorder.add_time = False
     if checkpoint.exists(): save.load()
     else:
+        facts = {} if start is None else dict(start=place(start), taken=take_over(learn.model, start))
         write_atomically(out/'statistics.safetensors', learn.model.statistics.save)
-        write_config(out, s, corpus.store.resolve(), learn)
+        write_config(out, s, corpus.store.resolve(), learn, data=data_of(source, corpus), **facts)
+        if facts and not quiet: print(taken_in_words(**facts))
     if not quiet: print(describe(learn, corpus))
     if save.start < s.epochs: fit_run(learn, s, save.start, quiet)
     report_run(out)
     return learn
+
+# %% ../nbs/08_pretrain.ipynb #eb9a403e
+def data_of(source, corpus: Corpus) -> dict: # name, tracks, hours
+    "What a corpus is, without where it is"
+    if isinstance(source, Corpus): source = source.store
+    name = Path(source).resolve().name if isinstance(source, (str, Path)) else 'several sources'
+    return dict(name=name, tracks=len(corpus), hours=round(corpus.seconds / 3600, 4))
+
+def place(start):
+    "A folder whatever the working directory will be, or an id on the Hub as it is"
+    return str(Path(start).resolve()) if Path(start).is_dir() else str(start)
 
 # %% ../nbs/08_pretrain.ipynb #93171572
 def fit_run(learn, settings, start, quiet):
@@ -620,7 +638,76 @@ def report_run(out: Path # the run folder
     config, history = read_config(out), pd.read_csv(Path(out)/'history.csv')
     last, names = history.iloc[-1], [c[:-3] for c in history if c.endswith('.r2')]
     workers = [dict(worker=n, **{k: float(f"{last[f'{n}.{k}']:.3g}") for k in kinds}) for n in names]
-    facts = dict(config['settings'], source=config['source'], **{f'{k} parameters': n for k, n in config['parameters'].items()}, **config['versions'])
+    facts = dict(config['settings'], source=config['source'], **({'went on from': config['start']} if 'start' in config else {}), **{f'{k} parameters': n for k, n in config['parameters'].items()}, **config['versions'])
     return write_report(Path(out)/'report.html', 'Pre-training run', f'After {int(last.step)} steps; loss, R² and gradient norm on validation crops, weight and share over the last epoch:',
                         pd.DataFrame(workers), plot_workers(history), '# Weighting', plot_weighting(history, names, last_cosines(out, names)),
                         '# Settings', pd.DataFrame(list(facts.items()), columns=['setting', 'value']))
+
+# %% ../nbs/08_pretrain.ipynb #88957b88
+def settings_from(start, # a model: a folder, or an id on the Hub
+                  given: dict # settings that replace the model's
+                 ) -> Settings:
+    "The settings of a run that goes on from `start`; raises `ValueError` for another encoder"
+    folder = model_folder(start)
+    Encoder.from_pretrained(folder)
+    config = read_config(folder)
+    name, arguments = config['encoder']['name'], dict(described(config, folder)[1])
+    sr = arguments.pop('sr', 22_050)
+    spec = f"{name}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
+    asked = given.get('encoder', spec), given.get('sr', sr)
+    if asked[1] != sr or encoders.make(asked[0], sr=sr).config != config['encoder']:
+        raise ValueError(f'{start} has the encoder {spec} at {sr} Hz, and {asked[0]} at {asked[1]} Hz was asked for; leave out encoder and sr to go on from it.')
+    known = config.get('settings', {})
+    return Settings(**{f.name: known[f.name] for f in fields(Settings) if f.name in known} | given | dict(encoder=spec, sr=sr))
+
+# %% ../nbs/08_pretrain.ipynb #51cdd32a
+def part_of(weights: dict, # of all workers
+            name: str # of a worker
+           ) -> dict:
+    "One worker's weights"
+    prefix = name.replace('.', '·') + '.'
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+def fits(module: nn.Module, state: dict) -> bool: # can `state` be loaded?
+    own = module.state_dict()
+    return own.keys() == state.keys() and all(v.shape == state[k].shape for k, v in own.items())
+
+def merged(own: Statistics, # of the targets of a new run
+           old: Statistics # of the run it goes on from
+          ) -> Statistics:
+    "`own` statistics, with the `old` ones of targets that both have"
+    chosen = {n: old if n in old.slices and old.bins(n)[0].shape == own.bins(n)[0].shape else own for n in own.slices}
+    mean, std = ({n: s.bins(n)[i][:, 0].cpu() for n, s in chosen.items()} for i in range(2))
+    frames = {n: s.facts.get('frames', {}).get(n) for n, s in chosen.items()}
+    return Statistics(mean, std, dict(own.facts, frames=frames)).to(own.mean.device)
+
+# %% ../nbs/08_pretrain.ipynb #cdab8d5c
+def read_statistics(folder: Path # a run
+                   ) -> Statistics: # without targets, if the folder has none
+    "The statistics of a run's targets; raises `ValueError` for a damaged file, or one of other versions of targets"
+    path = Path(folder)/'statistics.safetensors'
+    if not path.is_file(): return Statistics({}, {})
+    with open_weights(path): return Statistics.load(path)
+
+def take_over(model: PretrainModel, # fresh; it is changed
+              start # a model to go on from
+             ) -> dict: # workers that were taken over, that are new, and that were left behind, and whether the weighting was taken over
+    "Put encoder, workers, statistics and weighting of `start` into `model` where they fit"
+    folder, path = model_folder(start), model_folder(start)/'model.safetensors'
+    config, history, old, weights = read_config(folder), read_history(folder), read_statistics(folder), read_weights(path, 'workers')
+    before = [] if history is None else worker_order(history)
+    model.encoder.load_state_dict(read_weights(path))
+    taken = [n for n, w in model.workers.items() if n in before and fits(w, part_of(weights, n)) and all(t.name in old.slices for t in w.targets)]
+    for name in taken: model.workers[name].load_state_dict(part_of(weights, name))
+    model.statistics = merged(model.statistics, old)
+    spec, state = config.get('settings', {}).get('weighting'), read_weights(path, 'weighting')
+    same = taken == list(model.workers) == before and isinstance(spec, str) and type(weightings.make(spec, before)) is type(model.weighting) and fits(model.weighting, state)
+    if same: model.weighting.load_state_dict(state)
+    return dict(workers=taken, new=[n for n in model.workers if n not in taken], dropped=[n for n in before if n not in model.workers], weighting=same)
+
+def taken_in_words(start, # the model
+                   taken: dict # from `take_over`
+                  ) -> str:
+    "What a run goes on with, in a line"
+    parts = [f"{words}: {', '.join(taken[k])}" for k, words in dict(workers='workers taken over', new='new workers', dropped='workers left behind').items() if taken[k]]
+    return f"Going on from {start}; {'; '.join(parts)}; the weighting " + ('goes on too' if taken['weighting'] else 'begins anew')

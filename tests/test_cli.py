@@ -157,13 +157,16 @@ def test_codes(installed, tmp_path):
 
 def test_ctrl_c(installed, music, tmp_path):
     words = [installed.mtssl, 'pretrain', music, '--out', 'run', '--epochs', '2000', '--jobs', '2', *tiny]
-    process = subprocess.Popen(words, env=installed.env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    end = time.time() + 120
-    while not (tmp_path/'run'/'checkpoints'/'last.pt').exists():
-        assert process.poll() is None and time.time() < end, 'the run ended, or made no progress, before it could be stopped'
-        time.sleep(.05)
-    os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
+    process = subprocess.Popen(words, env=installed.env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    try:
+        end = time.time() + 120
+        while not (tmp_path/'run'/'checkpoints'/'last.pt').exists():
+            assert process.poll() is None and time.time() < end, 'the run ended, or made no progress, before it could be stopped'
+            time.sleep(.05)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=120)[1]
+    finally: process.kill()
     assert process.returncode == 130 and 'mtssl pretrain --resume --out run' in said.splitlines()[-1] and 'Traceback' not in said, said
 
 

@@ -27,9 +27,8 @@ import torch
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastcore.basics import chunked, patch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from .audio import AudioError, decode_tracks, from_int16, is_audio_name, load_audio, sample_facts, to_int16
+from .progress import progress_bar
 from .sources import Track, folder_group, is_hugging_face, open_source, open_sources, tar_extensions
 
 # %% ../nbs/02_corpus.ipynb #fb6e4356
@@ -384,8 +383,7 @@ def build_corpus(source, # what `sources.open_source` takes, a list of such, or 
     named, tracks, total = ([], None, None) if sources is None else (_check_sources(store, sources, facts), open_sources(sources, group), _count(sources))
     if total == 0: raise AudioError(sources[0], 'no audio file in it or below')
     if store is None and (waves or total is None): raise ValueError('Only files can be read without a store: name a folder for it.')
-    text = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*text, console=Console(stderr=True), disable=quiet) as bar, _room(store, lambda: bar.tasks[0].completed), _Writer(store, sr, shard_frames, bool(waves), not waves) as writer:
+    with progress_bar(quiet) as bar, _room(store, lambda: bar.tasks[0].completed), _Writer(store, sr, shard_frames, bool(waves), not waves) as writer:
         task = bar.add_task('decode audio', total=total)
         if waves: _from_arrays(writer, waves, lambda n: bar.advance(task, n))
         else: _from_tracks(writer, tracks, jobs, lambda n: bar.advance(task, n))
@@ -406,8 +404,7 @@ def check_corpus(store, # folder that `build_corpus` wrote
     "Compare every sample of a store with its checksum; raises `ValueError` if there is no corpus"
     corpus = Corpus(store)
     rows = corpus.read(['path', 'shard', 'digest'])
-    with Progress(console=Console(stderr=True), disable=quiet) as bar:
-        rows['damage'] = [_damage(corpus, i, d) for i, d in enumerate(bar.track(rows.digest, description='check samples'))]
+    with progress_bar(quiet) as bar: rows['damage'] = [_damage(corpus, i, d) for i, d in enumerate(bar.track(rows.digest, description='check samples'))]
     return rows.loc[rows.damage.notna(), ['path', 'shard', 'damage']].reset_index(drop=True)
 
 # %% ../nbs/02_corpus.ipynb #660f04e6

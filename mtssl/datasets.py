@@ -338,11 +338,11 @@ class ArrayClips:
         return soxr.resample(wave, self.sr, sr, quality='HQ')
 
 def _render(n, seconds, sr, seed, jobs, quiet, what):
-    from rich.progress import track
+    from mtssl.progress import track
     from mtssl.synth import labels_table, synthesise
     waves, labels = np.zeros((n, round(seconds * sr)), 'int16'), []
     clips = synthesise(n, seconds, sr, seed, jobs)
-    for i, (wave, label) in enumerate(track(clips, f'Synthesising {what} clips', total=n, transient=True, disable=quiet)):
+    for i, (wave, label) in enumerate(track(clips, f'synthesise {what} clips', n, quiet)):
         waves[i] = np.round(np.clip(wave, -1, 1) * 32767)
         labels.append(label)
     return waves, labels_table(labels)

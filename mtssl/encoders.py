@@ -670,6 +670,7 @@ def timm_backbone(model: str # name of the model in timm
     "A backbone of timm with one input channel; raises `ValueError` where that is not possible"
     try: import timm
     except ImportError: raise ValueError(f"The encoder 'timm:{model}' needs the timm library: pip install 'mtssl[timm]'.") from None
+    if not timm.is_model(model): raise ValueError(f'timm has no model {model!r}; timm.list_models() lists those it has.')
     try:
         made = timm.create_model(model, in_chans=1, features_only=True).eval()
         with torch.no_grad(): made(torch.zeros(1, 1, 128, 64))

@@ -32,8 +32,6 @@ import soundfile
 import torch
 import yaml
 from fastai.basics import Callback
-from rich.console import Console
-from rich.progress import Progress, track
 
 from .analysis import Analysis
 from .audio import AudioError, find_audio
@@ -43,12 +41,13 @@ from .datasets import FileClips, LabelledSet, Task, labelled_set
 from .embed import embed_wave, from_moments, moments
 from .encoders import Encoder, count_parameters, encoders
 from .models import write_atomically
-from .pretrain import SaveRun, Settings, TellSteps, check, columns, open_corpus, pretrain, pretrain_learner, resume, versions
+from .pretrain import SaveRun, Settings, TellSteps, check, open_corpus, pretrain, pretrain_learner, resume, versions
 
 # %% ../nbs/11_study.ipynb #79a3b090
 from .metrics import bootstrap_weights, interval, metrics
 from .probe_models import probes
 from .probes import ProbeResult, amount_of, batches, handcrafted, plot_scores, probe_all, row_titles, untrained
+from .progress import progress_bar, track
 from .registry import parse_spec
 from .report import write_report
 from .synth import synthesise
@@ -240,7 +239,7 @@ def study_corpus(source: str, # a folder, a store, or `synth(clips, seconds, see
     if (store/'manifest.parquet').exists(): return Corpus(store)
     def synth(clips: int, seconds: float = 6., seed: int = 0):
         waves = (wave for wave, _ in synthesise(clips, seconds, sr, seed=seed, jobs=jobs))
-        return build_corpus(named(track(waves, 'synthesise music', total=clips, disable=quiet, console=Console(stderr=True), transient=True)), store, sr, quiet=True)
+        return build_corpus(named(track(waves, 'synthesise music', clips, quiet)), store, sr, quiet=True)
     _, positional, named_arguments = parse_spec(source)
     try: return synth(*positional, **named_arguments)
     except TypeError: raise ValueError(f'corpus: {source!r} is not synth(clips, seconds, seed).') from None
@@ -519,7 +518,7 @@ def run_jobs(jobs: dict, # name -> `Job`
     fork.set_forkserver_preload(['mtssl.study'])
     waiting = [name for name, job in jobs.items() if not job.finished]
     place, counted, running = {name: i for i, name in enumerate(waiting)}, fork.Array('i', max(1, len(waiting))), {}
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as show:
+    with progress_bar(quiet) as show:
         bar = show.add_task('study', total=len(jobs), completed=len(jobs) - len(waiting))
         try:
             while waiting or running:
@@ -594,7 +593,7 @@ def estimate(study: Study, out: Path, quiet: bool = True # no progress bar?
     epoch = max(1, int(s.crops_per_epoch or .9 * corpus_seconds(study, out/'data'/'corpus') / s.seconds) // s.bs)
     with tempfile.TemporaryDirectory() as folder:
         sample = build_corpus(named(w for w, _ in synthesise(20, s.seconds, s.sr, seed=0, jobs=1)), Path(folder)/'corpus', s.sr, quiet=True)
-        for r in track(list(table.itertuples()), 'time steps', disable=quiet, console=Console(stderr=True), transient=True):
+        for r in track(list(table.itertuples()), 'time steps', quiet=quiet):
             same = [Cell(r.encoder, r.workers, r.weighting, seed) for seed in study.seeds]
             known = [cpu_seconds(out/'cells'/c.name) for c in same if (out/'cells'/c.name/'lines.csv').exists()]
             found.append(dict(cpu_seconds=np.mean(known) if known else time_cell(study, same[0], sample, epoch), source='measured' if known else 'timed'))

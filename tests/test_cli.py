@@ -1,12 +1,20 @@
-"""The command line of the installed wheel: a folder of any music, broken files, power cuts, the demo."""
-import json, os, signal, subprocess, time
+"""The command line of the installed wheel: one voice for all commands, a folder of any music, broken files, power cuts, the demo."""
+import inspect, json, os, pty, re, select, signal, subprocess, time
+from typing import get_args
 
 import numpy as np
 import pytest
 import soundfile
 from conftest import run
+from mtssl.cli import app
+from mtssl.console import examples
+from typer.main import get_command
+from typer.testing import CliRunner
 
 tiny = ['--encoder', 'tcn(width=16, blocks=2)', '--workers', 'mfcc,chroma_cqt,clip(mfcc)', '--seconds', '2', '--bs', '4', '--device', 'cpu', '--quiet']
+commands = {(): get_command(app)}
+for names, command in list(commands.items()) + [(('corpus',), commands[()].commands['corpus'])]: commands |= {(*names, name): c for name, c in command.commands.items()}
+leaves = [names for names, command in commands.items() if not hasattr(command, 'commands')]
 broken = {'empty.wav': 'empty', 'truncated.wav': 'truncated', 'renamed.mp3': 'not audio', 'nan.wav': 'NaN', 'silent.wav': 'silent'}
 
 
@@ -47,9 +55,9 @@ def mtssl(installed, *words, **kw): return run(installed.mtssl, *words, env=inst
 def test_own_music(installed, music, tmp_path):
     done = mtssl(installed, 'pretrain', music, '--out', 'run', '--epochs', 2, *tiny, cwd=tmp_path)
     for name, reason in broken.items():
-        lines = [l for l in done.stdout.splitlines() if name in l]
-        assert lines and reason.lower() in lines[0].lower(), f'{name} should be left out because it is {reason}; it said: {lines or done.stdout}'
-    assert '5 files were left out' in done.stdout, done.stdout
+        lines = [l for l in done.stderr.splitlines() if name in l]
+        assert lines and reason.lower() in lines[0].lower(), f'{name} should be left out because it is {reason}; it said: {lines or done.stderr}'
+    assert '5 files were left out' in done.stderr, done.stderr
     wanted = {'config.json', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'cosines.csv', 'report.html', 'checkpoints', 'corpus'}
     assert wanted == {p.name for p in (tmp_path/'run').iterdir()}
 
@@ -60,7 +68,7 @@ def test_own_music(installed, music, tmp_path):
 
     done = mtssl(installed, 'embed', 'run', music, '--out', 'all.npz', '--quiet', cwd=tmp_path)
     found = np.load(tmp_path/'all.npz')
-    assert all(name in done.stdout for name in broken if name != 'silent.wav'), done.stdout
+    assert all(name in done.stderr for name in broken if name != 'silent.wav'), done.stderr
     paths = found['paths'].tolist()
     assert paths == sorted(paths) and {'short.wav', 'surround.flac', 'artist0/album0/00.wav'} <= set(paths) and not set(paths) & (set(broken) - {'silent.wav'})
     assert found['embeddings'].shape[0] == len(paths) >= 27 and found['embeddings'].dtype == np.float32 and np.isfinite(found['embeddings']).all()
@@ -99,7 +107,7 @@ def test_demo(installed, tmp_path):
     assert all(0 <= s['low'] <= s['value'] <= s['high'] <= 1 for s in report['scores'])
     page = (tmp_path/'demo'/'report.html').read_text()
     assert page.count('data:image/png;base64,') >= 4 and 'http://' not in page and '<script' not in page
-    assert 'Warning' not in done.stderr, done.stderr
+    assert done.stderr == '' and '\x1b' not in done.stdout, done.stderr
 
 
 def test_probe_own_labels(installed, tmp_path):
@@ -108,6 +116,144 @@ def test_probe_own_labels(installed, tmp_path):
     done = mtssl(installed, 'probe', 'run', 'music/labels.csv', '--out', 'probes', '--quiet', cwd=tmp_path)
     assert all(name in done.stdout for name in ('chance', 'instrument', 'mean')), done.stdout
     assert len((tmp_path/'probes/scores.csv').read_text().splitlines()) == 1 + 6 * 5
+
+
+def as_json(text): return json.loads(text, parse_constant=lambda word: pytest.fail(f'{word} is no JSON'))
+
+
+def plain_environment(installed): return {k: v for k, v in installed.env.items() if k not in ('GITHUB_ACTIONS', 'FORCE_COLOR', 'PY_COLORS', 'NO_COLOR')}
+
+
+def parsed(words):
+    "The command that `words` call, and its context; fails where they are not understood"
+    command, context = commands[()], None
+    while hasattr(command, 'commands'):
+        assert words[0] in command.commands, f'there is no command {words[0]!r}'
+        command, words = command.commands[words[0]], words[1:]
+    return command, command.make_context(command.name, list(words))
+
+
+@pytest.mark.parametrize('names', commands, ids=lambda names: ' '.join(names) or 'mtssl')
+def test_help(names, installed):
+    done = run(installed.mtssl, *names, '--help', env={**plain_environment(installed), 'COLUMNS': '80'})
+    assert '\x1b' not in done.stdout and not done.stderr and max(map(len, done.stdout.splitlines())) <= 80
+    lines, shown = [' '.join(('mtssl', *words)) for words in examples(commands[names])], done.stdout[done.stdout.index(' Examples'):]
+    assert 1 <= len(lines) <= 4 and len(re.findall(r'^ +\$ mtssl ', shown, re.M)) == len(lines), shown
+    if names in leaves: assert all(option in done.stdout for option in ('--json', '--quiet', '--debug', 'What is printed'))
+    for words in examples(commands[names]): parsed([w for w in words if w != '>'][:-1] if '>' in words else words)
+
+
+def test_same_option_same_meaning():
+    "An option of several commands has one type and, but for what is written or drawn, one sentence"
+    found = {}
+    for names in leaves:
+        for option in commands[names].params:
+            if option.opts[0] not in ('--help', '--install-completion', '--show-completion') and option.opts[0].startswith('--'): found.setdefault(option.opts[0], {})[names] = option
+    kind = lambda names, option: get_args(inspect.signature(commands[names].callback).parameters[option.name].annotation)[0]
+    for name, by_command in found.items():
+        types, sentences = {str(kind(n, o)).replace('typing.Optional[', '').replace("<class '", '').rstrip("]'>") for n, o in by_command.items()}, {o.help for o in by_command.values()}
+        assert len(types) == 1, f'{name} has types {types}'
+        assert len(sentences) == 1 or name in ('--out', '--seed', '--seconds', '--quick', '--workers'), f'{name} is explained by {sentences}'
+    assert all({'--json', '--quiet', '--debug'} <= {o.opts[0] for o in commands[names].params} for names in leaves)
+
+
+def test_json(installed, music, tmp_path, monkeypatch):
+    "Under --json nothing but one object is on standard output: of a process with processes of its own and a library's messages, and of each cheap command"
+    done = mtssl(installed, 'pretrain', music/'artist0', '--out', 'run', '--epochs', 1, *[t for t in tiny if t != '--quiet'], '--jobs', 2, '--json', cwd=tmp_path)
+    trained = as_json(done.stdout)
+    assert trained['epochs'] == 1 and trained['step'] > 0 and (tmp_path/trained['report']).is_file()
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words, code=0):
+        done = CliRunner().invoke(app, [*map(str, words), '--json'])
+        assert done.exit_code == code, done.output
+        return as_json(done.stdout)
+    made = call('synth', '--out', 'music', '--train', 4, '--test', 2, '--seconds', 1, '--jobs', 1)
+    assert (tmp_path/made['labels']).is_file() and made['train'] == 4
+    built = call('corpus', 'build', music, '--out', 'store', '--jobs', 1)
+    assert built['tracks'] > 20 and set(broken) == set(built['left_out'])
+    checked = call('corpus', 'check', 'store')
+    assert checked['tracks'] == built['tracks'] and checked['damaged'] == {}
+    with open(tmp_path/'store'/'shard-00000.i16', 'r+b') as f: f.write(b'?!')
+    assert len(call('corpus', 'check', 'store', code=1)['damaged']) == 1
+    assert {'part', 'state', 'found', 'advice'} == set(call('doctor')['findings'][0])
+    (tmp_path/'plan.yaml').write_text('encoders: {small: "tcn(width=16, blocks=2)"}\nweightings: [equal]\nworkers: [mfcc]\ncorpus: synth(clips=8, seconds=2)\n'
+                                      'sets: ["synth(train=20, test=10, seconds=2)"]\npretrain: {epochs: 1, crops_per_epoch: 8, seconds: 1.5, bs: 4}\n')
+    assert call('study', 'plan.yaml', '--dry-run')['cells'][0]['cells'] == 1
+
+
+def test_codes(installed, tmp_path):
+    "0 done, 1 a wrong input, 2 a command line that is not understood; a traceback only where it was asked for"
+    call = lambda *words: run(installed.mtssl, *words, env=installed.env, cwd=tmp_path, check=False)
+    assert [call(*words).returncode for words in (['info', 'studies'], ['info', 'flavours'], ['info', '--flavour'], ['inform'], ['synth', '--out', 'x', '--jobs', '0'])] == [0, 1, 2, 2, 2]
+    asked = call('info', 'flavours', '--debug')
+    assert asked.returncode == 1 and 'Traceback' in asked.stderr and asked.stderr.strip().splitlines()[-1].startswith('mtssl: There is no list of')
+    silent = call('info', 'flavours', '--json')
+    assert (silent.returncode, silent.stdout) == (1, '') and 'Traceback' not in silent.stderr
+
+
+def test_ctrl_c(installed, music, tmp_path):
+    words = [installed.mtssl, 'pretrain', music, '--out', 'run', '--epochs', '2000', '--jobs', '2', *tiny]
+    process = subprocess.Popen(words, env=installed.env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.time() + 120
+    while not (tmp_path/'run'/'checkpoints'/'last.pt').exists():
+        assert process.poll() is None and time.time() < end, 'the run ended, or made no progress, before it could be stopped'
+        time.sleep(.05)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and 'mtssl pretrain --resume --out run' in said.splitlines()[-1] and 'Traceback' not in said, said
+
+
+def test_terminal(installed, tmp_path):
+    "A bar and colours in a terminal, no colours with NO_COLOR; in the pipes of the other tests there is neither"
+    words = [str(installed.mtssl), 'synth', '--train', '2', '--test', '1', '--seconds', '1', '--jobs', '1', '--out']
+    env = plain_environment(installed)
+
+    def in_terminal(name, **variables):
+        master, slave = pty.openpty()
+        process = subprocess.Popen([*words, name], env={**env, 'TERM': 'xterm-256color', 'COLUMNS': '80', **variables}, cwd=tmp_path, stdout=subprocess.PIPE, stderr=slave)
+        os.close(slave)
+        seen = b''
+        while select.select([master], [], [], 60)[0]:
+            try: part = os.read(master, 65536)
+            except OSError: break
+            if not part: break
+            seen += part
+        process.communicate()
+        os.close(master)
+        return seen.decode()
+
+    coloured, plain = in_terminal('a'), in_terminal('b', NO_COLOR='1')
+    assert 'synthesise train clips' in coloured and re.search(r'\x1b\[[0-9;]*m', coloured)
+    assert 'synthesise train clips' in plain and not re.search(r'\x1b\[[0-9;]*3[0-9][0-9;]*m', plain)
+
+
+@pytest.mark.parametrize('line, wanted', [
+    ('mtssl pretrain --encoder short', ['shortchunk']), ('mtssl pretrain --workers mfcc,chroma_c', ['mfcc,chroma_cens', 'mfcc,chroma_cqt']), ('mtssl pretrain --weighting pcg', ['pcgrad']),
+    ('mtssl pretrain --distortions pol', ['polarity']), ('mtssl study wei', ['weighting']), ('mtssl probe run gt', ['gtzan']), ('mtssl info enc', ['encoders']),
+    ('mtssl embed run music --device c', ['cpu', 'cuda']), ('mtssl corpus build --jo', ['--jobs']), ('mtssl doc', ['doctor'])])
+def test_completion(line, wanted, installed):
+    "What bash, zsh and fish get when they ask"
+    bash = run(installed.mtssl, env={**installed.env, '_MTSSL_COMPLETE': 'complete_bash', 'COMP_WORDS': line, 'COMP_CWORD': str(line.count(' '))})
+    assert bash.stdout.split() == wanted
+    zsh = run(installed.mtssl, env={**installed.env, '_MTSSL_COMPLETE': 'complete_zsh', '_TYPER_COMPLETE_ARGS': line})
+    fish = run(installed.mtssl, env={**installed.env, '_MTSSL_COMPLETE': 'complete_fish', '_TYPER_COMPLETE_ARGS': line, '_TYPER_COMPLETE_FISH_ACTION': 'get-args'})
+    assert all(word in zsh.stdout and word in fish.stdout for word in wanted), zsh.stdout + fish.stdout
+
+
+def test_completion_scripts(installed):
+    for shell in 'bash', 'zsh', 'fish':
+        script = run(installed.mtssl, '--show-completion', shell, env={**installed.env, '_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION': '1'}).stdout
+        assert '_MTSSL_COMPLETE' in script and f'complete_{shell}' in script
+
+
+def test_fast(installed):
+    "Help and completion import none of the libraries that take seconds"
+    slow = 'torch', 'fastai', 'librosa', 'pandas', 'numpy', 'soundfile', 'matplotlib', 'sklearn'
+    for words, more in (['--help'], {}), ([], {'_MTSSL_COMPLETE': 'complete_bash', 'COMP_WORDS': 'mtssl pretrain --workers m', 'COMP_CWORD': '3'}):
+        done = run(installed.python, '-X', 'importtime', installed.mtssl, *words, env={**installed.env, **more})
+        loaded = {line.split('|')[-1].strip() for line in done.stderr.splitlines() if line.startswith('import time:')}
+        assert 'mtssl.console' in loaded and not loaded & set(slow), loaded & set(slow)
 
 
 @pytest.mark.parametrize('words, message', [

@@ -46,7 +46,7 @@ def test_every_set_has_a_miniature():
 
 
 def test_found(data, installed):
-    rows = json.loads(run(installed.mtssl, 'info', 'datasets', '--json', env={**installed.env, 'MTSSL_DATA': str(data[0])}).stdout)
+    rows = json.loads(run(installed.mtssl, 'info', 'datasets', '--json', env={**installed.env, 'MTSSL_DATA': str(data[0])}).stdout)['datasets']
     assert {r['name'] for r in rows if r['found'] == 'yes'} == set(trees) and {r['found'] for r in rows} == {'yes', ''}
 
 

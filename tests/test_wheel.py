@@ -68,5 +68,5 @@ def test_help(installed, tmp_path):
 
 @pytest.mark.parametrize('kind', ['targets', 'encoders', 'workers', 'weightings', 'datasets', 'studies'])
 def test_info(kind, installed, tmp_path):
-    rows = json.loads(run(installed.mtssl, 'info', kind, '--json', cwd=tmp_path, env=installed.env).stdout)
+    rows = json.loads(run(installed.mtssl, 'info', kind, '--json', cwd=tmp_path, env=installed.env).stdout)[kind]
     assert rows and all(row.get('name') for row in rows), f'`mtssl info {kind} --json` must print a list of objects with a name'

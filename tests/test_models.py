@@ -1,0 +1,141 @@
+"""Models from strangers: whatever is in the folder, loading ends with an encoder or with one sentence, and runs nothing."""
+import json, pickle, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mtssl.encoders import encoders
+from mtssl.models import Encoder
+from mtssl.pretrain import pretrain, resume
+
+specs = ['timm:test_efficientnet' if name == 'timm' else f'{name}:tiny' for name in sorted(encoders)]
+described = lambda name, **arguments: json.dumps(dict(encoder=dict(name=name, arguments=arguments)))
+
+
+class Run:
+    "What must not be made by reading"
+    def __reduce__(self): return Path.touch, (self.path,)
+    def __init__(self, path): self.path = path
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    return encoders.make('tcn(width=16, blocks=2)').save_pretrained(tmp_path_factory.mktemp('models')/'good')
+
+
+@pytest.fixture
+def copy(model, tmp_path): return Path(shutil.copytree(model, tmp_path/'model'))
+
+
+def sentence(load):
+    "The one sentence that a wrong model ends with"
+    with pytest.raises(ValueError) as caught: load()
+    text = str(caught.value)
+    assert text and '\n' not in text and len(text) < 800
+    return text
+
+
+@pytest.mark.parametrize('spec', specs)
+def test_every_encoder_returns(spec, tmp_path):
+    torch.manual_seed(0)
+    encoder, wave = encoders.make(spec).eval(), torch.randn(2, 30_000)
+    again = Encoder.from_pretrained(encoder.save_pretrained(tmp_path/'model'))
+    assert type(again) is type(encoder) and not again.training and again.config == encoder.config
+    with torch.no_grad(): assert torch.equal(again(wave), encoder(wave))
+
+
+def test_files(copy):
+    whole, weights = (copy/'model.safetensors').read_bytes(), load_file(copy/'model.safetensors')
+    load = lambda: Encoder.from_pretrained(copy)
+    for size in 0, 4, 1000, len(whole) - 1:
+        (copy/'model.safetensors').write_bytes(whole[:size])
+        assert 'damaged' in sentence(load)
+    (copy/'model.safetensors').write_bytes((2**60).to_bytes(8, 'little') + whole[8:])
+    assert 'damaged' in sentence(load)
+    save_file({'bert.embeddings.weight': torch.zeros(3, 3)}, copy/'model.safetensors')
+    assert 'does not hold the weights' in sentence(load)
+    save_file(weights | {'encoder.stem.bias': torch.zeros(17)}, copy/'model.safetensors')
+    assert 'encoder' in sentence(load)
+    save_file({k: v for k, v in weights.items() if k != 'encoder.stem.bias'}, copy/'model.safetensors')
+    assert 'stem.bias' in sentence(load)
+    (copy/'model.safetensors').unlink()
+    assert 'has no model.safetensors' in sentence(load)
+    assert 'has no absent.safetensors' in sentence(lambda: Encoder.from_pretrained(copy, weights='absent.safetensors'))
+
+
+@pytest.mark.parametrize('write', [pickle.dump, torch.save])
+def test_pickles_are_not_opened(copy, tmp_path, write):
+    with open(copy/'model.safetensors', 'wb') as file: write(Run(tmp_path/'ran'), file)
+    assert 'not a safetensors file' in sentence(lambda: Encoder.from_pretrained(copy))
+    assert not (tmp_path/'ran').exists()
+
+
+@pytest.mark.parametrize('config', ['', '{"encoder"', '[]', '"tcn"', '\x00', '[' * 100_000, '{"model_type": "wav2vec2", "hidden_size": 768}', '{"encoder": "tcn"}', '{"encoder": {"name": ["tcn"], "arguments": {}}}',
+    described('../../etc/passwd'), described('os.system'), described('tcn(width=16)'), described('timm:resnet18'), described('absent'), described('timm', model='hf-hub:owner/name'), described('timm', model='local-dir:/etc'),
+    described('tcn', width='16'), described('tcn', width=-1), described('tcn', width=10**12), described('tcn', width=16, blocks=10**12), described('tcn', width=16, front_hop=0), described('tcn', code='import os'),
+    described('tcn', width=1e400), described('tcn', width=None), described('musicnn', width=10**9), described('pase', width=10**9), described('transformer', blocks=10**9), described('pase')], ids=lambda c: c[:60])
+def test_descriptions(copy, config):
+    (copy/'config.json').write_text(config)
+    sentence(lambda: Encoder.from_pretrained(copy))
+
+
+def test_absent(tmp_path):
+    for name in tmp_path/'absent', '../absent', 'a/b/c', 'a b': assert 'no folder' in sentence(lambda: Encoder.from_pretrained(name))
+    assert 'could be had from the Hugging Face Hub' in sentence(lambda: Encoder.from_pretrained('no/such', cache_dir=tmp_path, local_files_only=True))
+    (tmp_path/'empty').mkdir()
+    assert 'no config.json' in sentence(lambda: Encoder.from_pretrained(tmp_path/'empty'))
+
+
+def test_an_encoder_of_another_process(model, tmp_path):
+    "A registered class is saved by a process that knows it, and its name is told in one that does not"
+    program = '''
+import torch
+from fastcore.basics import store_attr
+from mtssl.encoders import encoders
+from mtssl.models import Encoder
+@encoders.register('mine')
+class Mine(Encoder):
+    def __init__(self, sr=22_050, dim=4):
+        super().__init__()
+        store_attr()
+        self.conv = torch.nn.Conv1d(1, dim, self.hop, self.hop)
+    def frames(self, wave, analysis=None): return [self.conv(wave[:, None])]
+Mine().save_pretrained('mine')
+assert type(Encoder.from_pretrained('mine')) is Mine
+'''
+    subprocess.run([sys.executable, '-c', program], cwd=tmp_path, check=True)
+    assert "'mine', which is not registered here" in sentence(lambda: Encoder.from_pretrained(tmp_path/'mine'))
+
+
+def test_a_checkpoint_that_is_a_pickle(tmp_path):
+    "last.pt is read as weights only, and one that is damaged is named"
+    from mtssl.corpus import build_corpus
+    from mtssl.synth import synthesise
+    corpus = build_corpus(((f'clip{i}', wave) for i, (wave, _) in enumerate(synthesise(12, 2., seed=0, jobs=1))), tmp_path/'corpus', quiet=True)
+    pretrain(corpus, tmp_path/'run', encoder='tcn(width=8, blocks=1)', workers='mfcc', epochs=1, seconds=1.5, bs=2, crops_per_epoch=4, device='cpu', quiet=True)
+    checkpoint = tmp_path/'run'/'checkpoints'/'last.pt'
+    torch.save(Run(tmp_path/'ran'), checkpoint)
+    assert 'damaged or not a checkpoint' in sentence(lambda: resume(tmp_path/'run', device='cpu', quiet=True))
+    assert not (tmp_path/'ran').exists()
+    (tmp_path/'run'/'statistics.safetensors').write_bytes(b'no')
+    assert 'damaged' in sentence(lambda: pretrain(corpus, tmp_path/'next', start=tmp_path/'run', device='cpu', quiet=True))
+
+
+def test_from_at_the_command_line(tmp_path):
+    "pretrain, then --from it on other music with other options"
+    mtssl = lambda *words, code=0: subprocess.run([sys.executable, '-c', 'from mtssl.cli import main; main()', *map(str, words)], cwd=tmp_path, capture_output=True, text=True)
+    from mtssl.datasets import save_set, synth
+    save_set(synth(12, 4, 2., 22_050, (1, 2), 1, True), tmp_path/'music', 22_050)
+    short = '--seconds', 1.5, '--bs', 2, '--crops-per-epoch', 4, '--epochs', 1, '--device', 'cpu', '--jobs', 1
+    done = mtssl('pretrain', 'music/train', '--out', 'a', '--encoder', 'tcn(width=8, blocks=1)', '--workers', 'mfcc,onset', *short)
+    assert done.returncode == 0, done.stderr
+    done = mtssl('pretrain', 'music/test', '--from', 'a', '--out', 'b', '--workers', 'mfcc,chroma_cqt', '--lr', 1e-4, '--device', 'cpu', '--jobs', 1)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path/'b'/'config.json').read_text())
+    assert config['taken'] == dict(workers=['mfcc'], new=['chroma_cqt'], dropped=['onset'], weighting=False)
+    assert (config['settings']['lr'], config['settings']['bs'], config['data']['name']) == (1e-4, 2, 'test')
+    assert 'workers left behind: onset' in ' '.join(done.stdout.split()) and str(tmp_path/'a') in (tmp_path/'b'/'report.html').read_text()
+    done = mtssl('pretrain', 'music/test', '--from', 'a', '--out', 'c', '--encoder', 'pase')
+    assert done.returncode == 1 and 'has the encoder tcn' in ' '.join(done.stderr.split()) and 'Traceback' not in done.stderr

@@ -668,7 +668,10 @@ def part_of(weights: dict, # of all workers
     prefix = name.replace('.', '·') + '.'
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
-def fits(module: nn.Module, state: dict) -> bool: # can `state` be loaded?
+def fits(module: nn.Module, # that shall load it
+         state: dict # of weights
+        ) -> bool:
+    "Has `state` the names and shapes of the module's weights?"
     own = module.state_dict()
     return own.keys() == state.keys() and all(v.shape == state[k].shape for k, v in own.items())
 

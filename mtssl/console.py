@@ -118,6 +118,7 @@ def errors_in_words(stopped: str): # what to say on Ctrl-C
         if asked.json and isinstance(e, Failed): print(json.dumps(plain(e.found), indent=1))
         raise typer.Exit(1) from None
 
+# %% ../nbs/11d_console.ipynb #4a281f93
 def voiced(function, # a command
            stopped: str = '' # what to say on Ctrl-C; names of parameters in braces
           ):
@@ -125,9 +126,11 @@ def voiced(function, # a command
     @functools.wraps(function)
     def command(as_json, quiet, debug, **given):
         vars(asked).update(json=as_json, quiet=quiet, debug=debug)
-        with errors_in_words(stopped.format(**given)):
-            with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(): found = function(**given)
-            if as_json: print(json.dumps(plain(found), indent=1))
+        try:
+            with errors_in_words(stopped.format(**given)):
+                with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(): found = function(**given)
+                if as_json: print(json.dumps(plain(found), indent=1))
+        finally: vars(asked).update(json=False, quiet=False, debug=False)
     parameters = [*inspect.signature(function).parameters.values(), *(inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=v) for k, v in voice.items())]
     command.__signature__ = inspect.Signature(parameters)
     command.__annotations__ = {**function.__annotations__, **voice}

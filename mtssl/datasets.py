@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['task_types', 'keys', 'splits', 'datasets', 'Task', 'key_name', 'check_table', 'check_task', 'check_classes',
-           'LabelledSet', 'summary', 'split_groups', 'FileClips', 'csv', 'save_set', 'folder', 'ArrayClips', 'synth',
-           'labelled_set', 'data_folder', 'sets_table']
+           'LabelledSet', 'batches', 'summary', 'split_groups', 'FileClips', 'csv', 'save_set', 'folder', 'ArrayClips',
+           'synth', 'labelled_set', 'data_folder', 'sets_table']
 
 # %% ../nbs/03_datasets.ipynb #779c9c74
 import numpy as np
@@ -168,6 +168,20 @@ class LabelledSet:
               ): # generator of float32 [T]
         "The waves of the rows, one after the other"
         for row in range(len(self)) if rows is None else rows: yield self.load(row, sr)
+
+# %% ../nbs/03_datasets.ipynb #142d78b8
+def batches(waves, # iterable of float32 [T]
+            size=16 # most clips in a batch, or a function of T that says so
+            ): # generator of float32 [B, T]
+    "Neighbouring waves of one length, stacked"
+    batch = []
+    for wave in waves:
+        if batch and (len(batch) == most or len(batch[0]) != len(wave)):
+            yield np.stack(batch)
+            batch = []
+        batch.append(np.asarray(wave, dtype='float32'))
+        most = size(len(wave)) if callable(size) else size
+    if batch: yield np.stack(batch)
 
 # %% ../nbs/03_datasets.ipynb #84ace993
 def summary(dataset: LabelledSet # any labelled set

@@ -256,10 +256,8 @@ A wave at {sr:,} Hz goes in, and a vector of {dim} values comes out every {hop:.
 ## Use
 
 ```python
-from mtssl.embed import embed
-from mtssl.models import Encoder
-encoder = Encoder.from_pretrained({name!r})
-vectors = embed(encoder, 'my/music').embeddings   # one a file
+from mtssl.embedder import MusicEmbedder
+vectors = MusicEmbedder({name!r}).fit_transform(['one.mp3', 'two.flac'])   # one a file, [2, D]
 ```
 
 ## Pre-training

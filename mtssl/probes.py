@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['baselines', 'row_titles', 'ProbeResult', 'score', 'probe', 'task_answers', 'answers_table', 'amount_of',
            'draw_labels', 'check_features', 'probe_labels', 'probe_all', 'scores_table', 'row_names', 'wide',
-           'Difference', 'paired_difference', 'differences_table', 'batches', 'features_of', 'target_statistics',
-           'handcrafted', 'plot_scores', 'class_scores', 'random_row', 'untrained', 'encoder_features']
+           'Difference', 'paired_difference', 'differences_table', 'features_of', 'target_statistics', 'handcrafted',
+           'plot_scores', 'class_scores', 'random_row', 'untrained', 'encoder_features']
 
 # %% ../nbs/10_probes.ipynb #c976b086
 import numpy as np
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from fastcore.basics import patch
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
-from .datasets import LabelledSet, Task, check_table, check_task, task_types
+from .datasets import LabelledSet, Task, batches, check_table, check_task, task_types
 from .metrics import Score, bootstrap_weights, interval, metrics
 from .probe_models import LinearProbe, group_folds, make_probe, probes
 
@@ -285,18 +285,6 @@ def differences_table(results: list, # `ProbeResult`s
 # %% ../nbs/10_probes.ipynb #335047a8
 baselines = dict(mfcc=('mfcc',), logmel=('logmel',),
                  handcrafted=('mfcc', 'chroma_cqt', 'spectral_contrast', 'tempogram', 'logmel', 'cqt'))
-
-def batches(waves, # iterable of float32 [T]
-            size: int = 16 # most clips in a batch
-            ): # generator of float32 [B, T]
-    "Neighbouring waves of one length, stacked"
-    batch = []
-    for wave in waves:
-        if batch and (len(batch) == size or len(batch[0]) != len(wave)):
-            yield np.stack(batch)
-            batch = []
-        batch.append(np.asarray(wave, dtype='float32'))
-    if batch: yield np.stack(batch)
 
 def features_of(function, # from waves float32 [B, T] to vectors [B, D]
                 waves, # iterable of float32 [T]

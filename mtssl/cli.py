@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'deprecation', 'notes', 'names', 'corpus_app', 'Model', 'about', 'main', 'kinds', 'target_kinds',
            'distortion_kinds', 'study_kinds', 'set_kinds', 'show_sets', 'show_kinds', 'info', 'doctor', 'demo', 'synth',
-           'left_out', 'build_store', 'check_store', 'pretrain', 'online_probes', 'trained', 'embed', 'finetuned',
-           'probe', 'study']
+           'left_out', 'build_store', 'check_store', 'pretrain', 'online_probes', 'trained', 'embed', 'similar',
+           'finetuned', 'probe', 'study']
 
 # %% ../nbs/12_cli.ipynb #f7b796c1
 import os
@@ -275,6 +275,23 @@ def embed(model: Model,
     show_problems(found['left_out'])
     if not found['files']: raise Failed(f'There is no readable audio file in {source}.', found)
     say(f"{out}: {found['files']:,} tracks, {found['new']:,} of them new, {found['size']:,} values {'a frame' if frames else 'each'}")
+    return found
+
+# %% ../nbs/12_cli.ipynb #6fd75306
+@app.command(rich_help_panel='Use', stopped='Nothing was written.',
+             examples=['mtssl similar runs/mine ~/Music ~/Music/song.mp3', 'mtssl similar runs/mine embeddings.parquet song.mp3 -n 20'])
+def similar(model: Model,
+            source: Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder of audio, or embeddings that `mtssl embed` wrote.')],
+            query: Annotated[Path, typer.Argument(help='An audio file, in the folder or not.')],
+            n: Annotated[int, typer.Option('-n', min=1, help='Tracks to find.')] = 10,
+            faiss: Annotated[bool, typer.Option('--faiss', help='Search by faiss, of the extra of that name.')] = False,
+            device: Device = None, jobs: Jobs = None):
+    "Find the tracks of a collection that sound most like one file."
+    from mtssl.collection import similar as find
+    found = find(model, source, query, n, faiss=faiss, device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
+    show_problems(found['left_out'])
+    if not found['tracks']: raise Failed(f'There is no other track in {source}.', found)
+    show_table([dict(cosine=f"{t['cosine']:.3f}", track=t['path']) for t in found['tracks']])
     return found
 
 # %% ../nbs/12_cli.ipynb #a8208a7b

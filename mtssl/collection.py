@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['about_fields', 'format_of', 'write_parquet', 'write_index', 'write_npz', 'Embeddings', 'read_about', 'read_rows',
            'index_path', 'npy_path', 'read_embeddings', 'journal', 'File', 'list_files', 'listed', 'count', 'Work',
-           'embed_collection']
+           'embed_collection', 'Nearest', 'similar']
 
-# %% ../nbs/09d_collection.ipynb #edd95e04
+# %% ../nbs/09d_collection.ipynb #636adc38
 import io
 import itertools
 import json
 import os
 import shutil
 import sqlite3
+import tempfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -249,7 +250,7 @@ def write(self: Work, kept: Cache):
         write_atomically(index_path(self.out), lambda p: write_index(p, ((f.path, f.bytes, f.modified) for f in listed(kept, done=True)), self.about))
         for path, in kept._ask('select path from before except select path from files f join kept k on k.name = f.name'): npy_path(self.out, path).unlink(missing_ok=True)
 
-# %% ../nbs/09d_collection.ipynb #b5f033d7
+# %% ../nbs/09d_collection.ipynb #c857afb3
 def embed_collection(
     model, # a run folder, a saved model's, its id on the Hugging Face Hub, or an `Encoder`
     folder, # of audio, sub-folders included
@@ -269,6 +270,7 @@ def embed_collection(
     work = Work(MusicEmbedder(model, layers=layers, window=window, average=average, device=device).fit(), out, frames)
     begun = out.with_name(f'{out.name}.journal')
     if out.exists() and (kind != 'npy' or any(out.iterdir()) and not begun.exists()): read_about(out)
+    next(walk_audio(folder), None) # is there such a folder?
     if kind == 'npy': out.mkdir(parents=True, exist_ok=True)
     with journal(out) as kept:
         list_files(kept, folder, work.about['digest'])
@@ -278,3 +280,65 @@ def embed_collection(
         if n := count(kept, done=True): work.write(kept)
     shutil.rmtree(begun)
     return dict(out=out, files=n, new=n - known, size=work.about['size'], left_out=problems)
+
+# %% ../nbs/09d_collection.ipynb #c4532279
+class Nearest:
+    "The tracks of a collection nearest to a vector, by the cosine of standardised embeddings; exact"
+    def __init__(self,
+                 vectors: np.ndarray, # `[n, D]`
+                 faiss: bool = False # search by faiss rather than scikit-learn?
+                ):
+        from sklearn.neighbors import NearestNeighbors
+        from sklearn.preprocessing import StandardScaler
+        self.scaler = StandardScaler().fit(vectors)
+        points = self._points(vectors)
+        if not faiss: self.index = NearestNeighbors(metric='cosine', algorithm='brute').fit(points); return
+        try: from faiss import IndexFlatIP
+        except ImportError: raise ValueError('faiss is not installed here: pip install "mtssl[faiss]".') from None
+        self.index = IndexFlatIP(points.shape[1])
+        self.index.add(points)
+
+    def _points(self, vectors):
+        "Standardised, of length one"
+        from sklearn.preprocessing import normalize
+        return normalize(self.scaler.transform(vectors)).astype('float32')
+
+    def __call__(self,
+                 queries: np.ndarray, # `[m, D]`
+                 n: int = 10 # neighbours, or as many as there are
+                ) -> tuple: # rows `[m, n]`, nearest first, and their cosines `[m, n]`
+        points, n = self._points(queries), min(n, len(self))
+        if hasattr(self.index, 'search'): return self.index.search(points, n)[::-1]
+        distances, rows = self.index.kneighbors(points, n)
+        return rows, 1 - distances
+
+    def __len__(self): return getattr(self.index, 'ntotal', None) or self.index.n_samples_fit_
+
+# %% ../nbs/09d_collection.ipynb #9cd911e5
+def similar(model, # as `embed_collection` has it
+            source, # a folder of audio, or embeddings that were written
+            query, # an audio file
+            n: int = 10, # tracks to find
+            *,
+            faiss: bool = False, # search by faiss?
+            device: str = None, # as `embed_collection` has it
+            jobs: int = None, # as `embed_collection` has it
+            quiet: bool = False # no progress bar
+           ) -> dict: # query, and tracks: a list of dicts of path and cosine, nearest first; left_out
+    "The tracks of a collection that are most like one file; raises `ValueError` if the embeddings are those of another model"
+    source, query, problems = Path(source), Path(query), {}
+    embedder = MusicEmbedder(model, device=device, quiet=True).fit()
+    with tempfile.TemporaryDirectory() as folder:
+        if source.is_dir() and not index_path(source).exists():
+            problems = embed_collection(embedder.encoder_, source, Path(folder)/'all.npz', device=device, jobs=jobs, quiet=quiet)['left_out']
+            if not (Path(folder)/'all.npz').exists(): raise ValueError(f'There is no readable audio file in {source}.')
+            source = Path(folder)/'all.npz'
+        about, rows = read_about(source), list(read_rows(source))
+    if about['frames']: raise ValueError(f'{source} holds frames; tracks are compared by one vector each, which `mtssl embed` writes without --frames.')
+    way = {k: about[k] for k in ('layers', 'window', 'average')}
+    if model_digest(embedder.encoder_, *way.values(), False) != about['digest']: raise ValueError(f'The embeddings in {source} are of another model, or of another version of mtssl; write them anew with `mtssl embed`.')
+    vector, known = embedder.set_params(**way).fit_transform(query), query.resolve().stat()
+    same = lambda path, size, modified: (size, modified) == (known.st_size, known.st_mtime_ns) and query.resolve().as_posix().endswith(f'/{path}')
+    paths = [None if same(*facts) else facts[0] for *facts, _ in rows]
+    found = zip(*(x[0].tolist() for x in Nearest(np.stack([r[3] for r in rows]), faiss)(vector, n + 1)))
+    return dict(query=query, tracks=[dict(path=paths[i], cosine=c) for i, c in found if paths[i] is not None][:n], left_out=problems)

@@ -7,7 +7,9 @@ import os, shutil, subprocess, sys, sysconfig, tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 
 root = Path(__file__).resolve().parent.parent
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -81,3 +83,40 @@ def installed():
 def checkout(tmp_path):
     "A copy of the tracked files to change at will"
     return copy_checkout(tmp_path/'checkout')
+
+
+broken = {'empty.wav': 'empty', 'truncated.wav': 'truncated', 'renamed.mp3': 'not audio', 'nan.wav': 'NaN', 'silent.wav': 'silent'}
+
+
+def tune(seconds, sr, seed):
+    "Three gliding partials and a little noise, float32 [T]"
+    rng, t = np.random.default_rng(seed), np.arange(int(seconds * sr)) / sr
+    partials = sum(np.sin(2 * np.pi * (f * t + 5 * np.sin(t))) for f in rng.uniform(100, 1000, 3))
+    return (.2 * partials * (1 + np.sin(2 * np.pi * 2 * t)) / 3 + .01 * rng.normal(size=len(t))).astype('float32')
+
+
+@pytest.fixture(scope='session')
+def music(tmp_path_factory):
+    "Thirty files as people have them: four formats, mono to 5.1, 8 to 48 kHz, one of 0.2 s, five broken ones, two levels of folders"
+    folder = tmp_path_factory.mktemp('music')
+    for i in range(24):
+        path = folder/f'artist{i % 3}'/f'album{i % 2}'/f'{i:02}.{("wav", "flac", "ogg", "mp3")[i % 4]}'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sr, wave = (44_100, 48_000, 22_050)[i % 3], tune(4 + i % 5, (44_100, 48_000, 22_050)[i % 3], i)
+        soundfile.write(path, wave if i % 2 else np.stack([wave, -.5 * wave], 1), sr)
+    soundfile.write(folder/'mono8.wav', tune(5, 8_000, 30), 8_000)
+    soundfile.write(folder/'surround.flac', np.stack([tune(5, 48_000, 31)] * 6, 1), 48_000)
+    soundfile.write(folder/'short.wav', tune(.2, 44_100, 32), 44_100)
+    (folder/'empty.wav').touch()
+    soundfile.write(folder/'whole.wav', tune(5, 44_100, 33), 44_100)
+    (folder/'truncated.wav').write_bytes((folder/'whole.wav').read_bytes()[:100_000])
+    (folder/'whole.wav').unlink()
+    (folder/'renamed.mp3').write_text('These are notes, though not the kind one hears.\n' * 50)
+    nan = tune(3, 44_100, 34)
+    nan[1000] = np.nan
+    soundfile.write(folder/'nan.wav', nan, 44_100, subtype='FLOAT')
+    soundfile.write(folder/'silent.wav', np.zeros(44_100), 44_100)
+    return folder
+
+
+def mtssl(installed, *words, **kw): return run(installed.mtssl, *words, env=installed.env, **kw)

@@ -34,8 +34,9 @@ notebooks: .venv/.dev ## run every notebook and store its outputs
 readme: .venv/.dev ## README.md from nbs/index.ipynb
 	.venv/bin/python tools/readme.py
 
-docs: .venv/.dev ## the website, in _docs/index.html
-	.venv/bin/python tools/render.py
+docs: .venv/.dev ## the website, in _docs/index.html; with Quarto where it is installed
+	@if command -v quarto > /dev/null; then .venv/bin/nbdev_proc_nbs && quarto render _proc --no-cache && rm -rf _docs && mv _proc/_docs _docs; \
+	else .venv/bin/python tools/render.py; fi
 
 clean: ## remove what was built; runs/ and .venv stay
 	rm -rf build dist _proc _docs _site *.egg-info .pytest_cache

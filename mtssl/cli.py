@@ -274,7 +274,8 @@ def embed(model: Model,
     found = embed_collection(model, source, out, layers=chosen_layers(layers), window=window, frames=frames, device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
     show_problems(found['left_out'])
     if not found['files']: raise Failed(f'There is no readable audio file in {source}.', found)
-    say(f"{out}: {found['files']:,} tracks, {found['new']:,} of them new, {found['size']:,} values {'a frame' if frames else 'each'}")
+    news = f", {found['new']:,} of them new" * (found['new'] < found['files'])
+    say(f"{out}: {found['files']:,} tracks{news}, {found['size']:,} values {'a frame' if frames else 'each'}")
     return found
 
 # %% ../nbs/12_cli.ipynb #6fd75306

@@ -74,7 +74,7 @@ def write_npz(path, rows, about, count):
         for name, values in zip(('paths', 'bytes', 'modified', 'about'), (*map(np.array, zip(*facts)), np.array(json.dumps(about)))):
             with file.open(f'{name}.npy', 'w', force_zip64=True) as member: np.lib.format.write_array(member, values, allow_pickle=False)
 
-# %% ../nbs/09d_collection.ipynb #4aed1282
+# %% ../nbs/09d_collection.ipynb #7b1abeb6
 @dataclass
 class Embeddings:
     "`paths` relative to the folder that was embedded, `embeddings` `[n, D]` or a list of frames `[N_i, D]`, and what they are `about`"
@@ -119,8 +119,13 @@ def _arrays(batch, about):
     values = (column.flatten().flatten() if about['frames'] else column.flatten()).to_numpy().reshape(-1, about['size'])
     return np.split(values, np.cumsum(column.value_lengths())[:-1]) if about['frames'] else values
 
-def index_path(out): return Path(out)/'index.parquet' if Path(out).is_dir() else Path(out)
-def npy_path(out, path): return Path(out)/f'{path}.npy'
+def index_path(out) -> Path:
+    "The table of what was written: the file itself, or the index in a folder"
+    return Path(out)/'index.parquet' if Path(out).is_dir() else Path(out)
+
+def npy_path(out, path) -> Path:
+    "Where in the folder `out` the vector of a track is"
+    return Path(out)/f'{path}.npy'
 
 def read_embeddings(out # npz, Parquet file or folder that was written
                    ) -> Embeddings:

@@ -20,7 +20,8 @@ from fastcore.basics import patch
 from importlib.metadata import version
 
 from .datasets import LabelledSet, batches
-from .encoders import Encoder, default_layers
+from .encoders import default_layers
+from .models import Encoder
 
 # %% ../nbs/09_embed.ipynb #824ebaa3
 def windows(wave: np.ndarray, # `[T]`

@@ -319,8 +319,8 @@ def window_moments(wave: torch.Tensor, # `[B, T]`
     windows = F.pad(x, (taps - 1, taps - 1)).unfold(1, taps, 1)
     outside = torch.cat([windows[:, :side], windows[:, -side:]], 1).flatten(0, 1)
     place = torch.arange(taps, device=wave.device)
-    products = lags[(place[:, None] - place).abs()] - outside.T @ outside
-    return (x.sum() - outside.sum(0)) / x.numel(), products / x.numel()
+    squares = lags[(place[:, None] - place).abs()] - outside.T @ outside
+    return (x.sum() - outside.sum(0)) / x.numel(), squares / x.numel()
 
 # %% ../nbs/05_encoders.ipynb #726f4008
 def normalised_filters(norm: nn.BatchNorm1d, # normalisation of the filters' outputs
@@ -330,10 +330,10 @@ def normalised_filters(norm: nn.BatchNorm1d, # normalisation of the filters' out
     "Filters whose outputs are those of `filters` after `norm`"
     mean, variance = norm.running_mean, norm.running_var
     if norm.training or mean is None:
-        window, products = window_moments(wave, filters.shape[1])
+        window, squares = window_moments(wave, filters.shape[1])
         h = filters.double()
         mean = h @ window
-        variance = ((h @ products) * h).sum(1) - mean.square()
+        variance = ((h @ squares) * h).sum(1) - mean.square()
     if norm.training and norm.track_running_stats:
         norm.num_batches_tracked += 1
         rate = 1 / norm.num_batches_tracked.item() if norm.momentum is None else norm.momentum

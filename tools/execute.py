@@ -4,7 +4,7 @@
     python tools/execute.py nbs/00_audio.ipynb nbs/index.ipynb
 
 Outputs are kept because the documentation site shows them. Warnings on standard error are not: they
-belong to the machine that ran the notebook, not to the lesson.
+belong to the machine that ran the notebook, not to the lesson. Cells with `#| exec_doc` keep none: the site runs them anew.
 """
 import os, re, sys, time
 from pathlib import Path
@@ -50,7 +50,8 @@ def execute(path):
     except Exception: return shell.prettytb(fname=path)
     for cell in nb.cells:
         if cell.cell_type != 'code' or skip.get(cell.id, True): continue
-        cell.outputs = [tidy(o) for o in cell.get('outputs', []) if o.get('name') != 'stderr']
+        anew = re.search(r'^#\| *exec_doc', cell.source, re.M)
+        cell.outputs = [] if anew else [tidy(o) for o in cell.get('outputs', []) if o.get('name') != 'stderr']
     clean_nb(nb)
     write_nb(nb, path)
     size = path.stat().st_size

@@ -40,18 +40,18 @@ def html(source):
     return pypandoc.convert_text(source, 'gfm', format='html', extra_args=pandoc)
 
 
-def output(out, figure, html):
-    "One stored output of a cell as Markdown: `figure` keeps the bytes of a picture and gives its address, `html` fits in HTML"
+def output(out, figure, html, alt=''):
+    "One stored output of a cell as Markdown: `figure` keeps the bytes of a picture and gives its address, `html` fits in HTML, `alt` says what the picture shows"
     if out.output_type == 'stream': return fence(text(out.text))
     data = out.get('data', {})
-    if 'image/png' in data: return f"![]({figure(base64.b64decode(text(data['image/png'])))})"
+    if 'image/png' in data: return f"![{alt}]({figure(base64.b64decode(text(data['image/png'])))}){chr(92) + ' ' if alt else ''}"
     if 'text/markdown' in data: return re.sub(r'\A---\n', '', text(data['text/markdown']))
     if 'text/html' in data: return html(text(data['text/html']))
     return fence(text(data.get('text/plain', '')))
 
 
 def body(nb, show):
-    "Front matter, and Markdown of the cells of a notebook that nbdev has processed; `show` turns an output into Markdown"
+    "Front matter, and Markdown of the cells of a notebook that nbdev has processed; `show` turns an output and its `#| fig-alt:` into Markdown"
     front, parts = {}, []
     for cell in nb.cells:
         source = text(cell.source).strip()
@@ -61,7 +61,7 @@ def body(nb, show):
             directives = dict(re.findall(r'^#\| *([\w-]+):? *(.*)$', source, re.M))
             code = re.sub(r'^#\|.*\n?', '', source, flags=re.M)
             if directives.get('echo') != 'false' and code.strip(): parts.append(fence(code, 'python'))
-            if directives.get('output') != 'false': parts += map(show, cell.get('outputs', []))
+            if directives.get('output') != 'false': parts += (show(o, directives.get('fig-alt', '').strip('"\'')) for o in cell.get('outputs', []))
     joined = '\n\n'.join(p for p in parts if p.strip())
     return front, re.sub(r'^(:+) *\{\.callout-(\w+)[^}]*\}$', callout, joined, flags=re.M)
 
@@ -75,7 +75,7 @@ def link(match):
     "A link as seen from the top of the repository; pages of the site lead to their notebooks"
     target, anchor = match[2], match[3] or ''
     if target.endswith('.html'):
-        pages = {re.sub(r'^\d+[a-z]?_', '', p.stem): p.name for p in nbs.glob('*.ipynb')}
+        pages = {re.sub(r'\d+[a-z]?_(?=[^/]+$)', '', p.with_suffix('').as_posix()): p.as_posix() for p in (p.relative_to(nbs) for p in nbs.rglob('*.ipynb'))}
         target, anchor = pages.get(target[:-5], target), ''
     return f'{match[1]}nbs/{target}{anchor}'
 
@@ -88,7 +88,7 @@ def markdown(path):
         name = f'{images}/index-{len(figures) + 1}.png'
         figures[name] = data
         return name
-    front, source = body(nb, lambda out: output(out, figure, html))
+    front, source = body(nb, lambda out, alt: output(out, figure, html, alt))
     source = f"# {front['title']}\n\n{front.get('description', '')}\n\n{source}"
     readme = pypandoc.convert_text(source, 'gfm', format='markdown-smart', extra_args=pandoc)
     readme = re.sub(r'(\]\(|(?:src|href)=")(?![a-z]+:|#|/)([^)#"\s]+\.\w+)(#[^)"\s]*)?(?=[)"\s])', link, readme)

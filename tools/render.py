@@ -1,26 +1,31 @@
-"""Render the notebooks into a website, without Quarto: nbdev processes them, pandoc writes the pages.
+"""Render the notebooks into a website, without Quarto: nbdev processes them, pandoc writes their text, the rest is tools/site.
 
     python tools/render.py            # into _docs/
     python tools/render.py FOLDER
 
-Navigation and titles come from _quarto.yml, so a real Quarto (`nbdev_docs`) gives the same site. Formulas are MathML; the pages
-load nothing from elsewhere. A link that leads nowhere fails the run.
+Navigation and titles come from _quarto.yml, so a real Quarto gives the same pages. Formulas are MathML; the pages load nothing
+from elsewhere, and work from a folder as well as from a server. A link that leads nowhere fails the run.
 """
-import re, shutil, sys
+import json, re, shutil, struct, sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urldefrag
+from string import Template
+from urllib.parse import unquote, urldefrag, urlparse
 
 import pypandoc
 import yaml
+from bs4 import BeautifulSoup
 from execnb.nbio import read_nb
 from fastcore.xtras import working_directory
 from nbdev.serve import proc_nbs
 from readme import body, output, root
 
 here = Path(__file__).resolve().parent
-options = ['--mathml', '--toc', '--toc-depth=3', '--wrap=none', f'--template={here}/site/page.html']
+options = ['--mathml', '--wrap=none']
+number = re.compile(r'[-+−]?[\d.,]+ ?%?|nan|inf|')
 
 
 def configuration():
@@ -30,12 +35,12 @@ def configuration():
 
 
 def pages(folder):
-    "Every processed notebook: its place in `nbs`, to its page's address, front matter and notebook"
+    "Every processed notebook: its place in `nbs`, to its page's address and front matter"
     found = {}
     for path in sorted(folder.rglob('*.ipynb')):
-        place, nb = path.relative_to(folder), read_nb(path)
-        front, _ = body(nb, lambda out: '')
-        found[place.as_posix()] = (place.with_name(front.get('output-file', f'{place.stem}.html')).as_posix(), front, nb)
+        place = path.relative_to(folder)
+        front, _ = body(read_nb(path), lambda out, alt: '')
+        found[place.as_posix()] = (place.with_name(front.get('output-file', f'{place.stem}.html')).as_posix(), front)
     return found
 
 
@@ -44,34 +49,159 @@ def relative(target, page):
     return '../' * (len(PurePosixPath(page).parts) - 1) + target
 
 
-def navigation(contents, site, page):
-    "The sidebar as a list, the page itself marked"
+def listed(contents, site, where, section=''):
+    "Address, short title and section of each page in a list of _quarto.yml, in its order"
+    for item in contents:
+        if isinstance(item, dict) and 'contents' in item: yield from listed(item['contents'], site, where, item['section'])
+        else:
+            href = item if isinstance(item, str) else item['href']
+            if href not in site: sys.exit(f'The {where} in _quarto.yml lists {href}, and there is no such notebook in nbs.')
+            address, front = site[href]
+            yield address, front['title'] if isinstance(item, str) else item.get('text', front['title']), section
+
+
+def navigation(contents, site, page, top):
+    "The sidebar as a list, the page itself marked, its section open"
     items = []
     for item in contents:
         if isinstance(item, dict) and 'contents' in item:
-            items.append(f"<li><span>{escape(item['section'])}</span>{navigation(item['contents'], site, page)}</li>")
-            continue
-        href = item if isinstance(item, str) else item['href']
-        if href not in site: sys.exit(f'The sidebar in _quarto.yml lists {href}, and there is no such notebook in nbs.')
-        address, front, _ = site[href]
-        mark = ' aria-current="page"' if address == page else ''
-        items.append(f'<li><a href="{relative(address, page)}"{mark}>{escape(front["title"])}</a></li>')
+            within = page in {address for address, *_ in listed(item['contents'], site, 'sidebar')}
+            items.append(f"<li><details{' open' if within or item.get('expanded') else ''}><summary>{escape(item['section'])}</summary>{navigation(item['contents'], site, page, top)}</details></li>")
+        else:
+            (address, title, _), = listed([item], site, 'sidebar')
+            items.append(f'<li>{anchor(address, title, page, top)}</li>')
     return f"<ul>{''.join(items)}</ul>"
 
 
+def anchor(address, title, page, top):
+    "A link to the page at `address`, marked if that is where we are"
+    return f'<a href="{top}{address}"{" aria-current=page" if address == page else ""}>{escape(title)}</a>'
+
+
 def links(html, place, site, home):
-    "Links to notebooks, and to this site's own address, as links between its pages"
+    "Links to notebooks, and to this site's own address, as links between its pages; names of notebooks as links"
     page, beside = site[place][0], PurePosixPath(place).parent
     def notebook(match):
         target = (beside/match[1]).as_posix()
-        return f'href="{relative(site[target][0], page)}{match[2]}"' if target in site else match[0]
+        return f'href="{relative(site[target][0], page)}{match[2] or ""}"' if target in site else match[0]
     html = re.sub(r'href="(?![a-z]+:)([^"#]+\.ipynb)(#[^"]*)?"', notebook, html.replace(f'href="{home}/', f'href="{relative("", page)}'))
-    return html
+    named = {PurePosixPath(other).stem: address for other, (address, _) in site.items()}
+    def name(match): return f'<a href="{relative(named[match[1]], page)}">{match[0]}</a>' if match[1] in named else match[0]
+    return re.sub(r'(?<!">)<code>(\d\d[a-z]?_\w+)</code>', name, html)
 
 
-def render(place, site, config, out):
-    "Write the page of the notebook at `place`, and its figures"
-    page, front, nb = site[place]
+def signature(markdown):
+    "Markdown of `show_doc`, its comments without the links that code cannot hold"
+    return re.sub(r'^```python$.*?^```$', lambda m: re.sub(r'\[`([^`]+)`\]\([^)]*\)', r'`\1`', m[0]), markdown, flags=re.S | re.M)
+
+
+def symbols(soup):
+    "What `show_doc` wrote as a box: name and link to the source in one line, then the rest"
+    for link in soup.select('.output > p > a'):
+        box, line = link.parent.parent, link.parent
+        heading = line.find_next_sibling()
+        if link.get_text() != 'source' or heading is None or heading.name not in ('h2', 'h3', 'h4'): continue
+        box['class'] = ['symbol']
+        heading.append(soup.new_tag('a', href=link['href'], attrs={'class': 'source'}, string='source'))
+        heading.a['aria-label'] = f'Source of {heading["id"]}'
+        line.decompose()
+
+
+interval = re.compile(r'(\[[-+]?[\d.]+), ([-+]?[\d.]+\])') # that should not break between its ends
+
+
+def tables(soup):
+    "Tables scroll within themselves; columns of numbers stand to the right"
+    for style in soup.select('style'): style.decompose()
+    for table in soup.select('table'):
+        for cell in table.select('[style], [align]'): del cell['style'], cell['align']
+        del table['border']
+        for text in table.find_all(string=interval): text.replace_with(interval.sub('\\1,\u00a0\\2', text))
+        rows = [row.find_all(['td', 'th']) for row in table.select('tbody tr')]
+        for k in range(min(map(len, rows), default=0)):
+            column = [row[k] for row in rows]
+            if column[0].name == 'td' and any(c.get_text(strip=True) for c in column) and all(number.fullmatch(c.get_text(strip=True)) for c in column):
+                heads = [h[k] for h in (row.find_all(['td', 'th']) for row in table.select('thead tr')) if len(h) > k]
+                for cell in column + heads: cell['class'] = 'number'
+        table.wrap(soup.new_tag('div', attrs={'class': 'table', 'role': 'region', 'aria-label': 'Table'}))
+
+
+def figures(soup, folder, title):
+    "Pictures get their size, and words for those who do not see them: the last sentence before, under its heading"
+    for image in soup.select('img'):
+        if not image.get('alt'):
+            heading, words = image.find_previous(['h2', 'h3']), image.find_previous(lambda tag: tag.name in ('p', 'li') and tag.get_text(strip=True) and not tag.find_parent(class_=['symbol', 'table', 'output']))
+            sentence = re.split(r'(?<=[.?!:]) +', words.get_text(' ', strip=True))[-1] if words else ''
+            image['alt'] = ' '.join(f'{heading.get_text() if heading else title}: {sentence}'.split())[:300]
+        path = folder/image['src']
+        if path.suffix == '.png' and path.exists(): image['width'], image['height'] = struct.unpack('>II', path.read_bytes()[16:24])
+
+
+def code(soup):
+    "Code to be copied in a box of its own"
+    for block in soup.select('pre'):
+        if block.find_parent(class_=['symbol', 'output']): continue
+        box = block.parent if 'sourceCode' in block.parent.get('class', ()) else block.wrap(soup.new_tag('div'))
+        box['class'] = [*box.get('class', ()), 'code']
+
+
+def sections(soup):
+    "Anchors at headings; the list of sections, methods and what is deeper left out"
+    items = []
+    for heading in soup.select('h2[id], h3[id], h4[id]'):
+        name, symbol = plain(heading), 'symbol' in heading.parent.get('class', ())
+        heading.insert(1, soup.new_tag('a', href=f'#{heading["id"]}', attrs={'class': 'anchor', 'aria-label': f'Link to {name}'}, string='#'))
+        if heading.name == 'h4' or symbol and '.' in name: continue
+        label = f'<code>{escape(name)}</code>' if symbol else escape(name)
+        if heading.name == 'h2' or not items: items.append((heading['id'], label, []))
+        else: items[-1][2].append(f'<li><a href="#{heading["id"]}">{label}</a></li>')
+    if len(items) < 2 and not (items and items[0][2]): return ''
+    rows = ''.join(f'<li><a href="#{i}">{label}</a>{"<ul>" + "".join(below) + "</ul>" if below else ""}</li>' for i, label, below in items)
+    return f'<aside aria-label="On this page"><p>On this page</p><ul>{rows}</ul></aside>'
+
+
+def plain(tag):
+    "Text of a tag, what was added to headings left out"
+    return ' '.join(''.join(t for t in tag.find_all(string=True) if not t.find_parent(class_=['anchor', 'source']) and t.parent.name != 'annotation').split())
+
+
+def entries(soup, title, lead):
+    "What the search knows of a page: anchor, heading, whether it is a symbol, and the text below, code and outputs left out"
+    found = [['', title, 0, lead]]
+    for tag in soup.find_all(['h2', 'h3', 'h4', 'p', 'li', 'td']):
+        if tag.get('id') and tag.name[0] == 'h': found.append([tag['id'], plain(tag), int('symbol' in tag.parent.get('class', ())), ''])
+        elif tag.name in ('p', 'td') and not tag.find_parent(class_='output') or tag.name == 'li' and not tag.find('p'): found[-1][3] = f'{found[-1][3]} {plain(tag)}'.strip()
+    return found
+
+
+def hero(soup, title, lead):
+    "The first screen of the home page: the promise; the first paragraph if it holds a picture; the links of the next if it begins with bold print, as buttons"
+    words, picture = f'<h1>{escape(title)}</h1><p class="lead">{lead}</p>', soup.find(['p', 'figure'])
+    if not (picture and picture.img and not picture.get_text(strip=True)): return words
+    start = picture.find_next_sibling()
+    if start is not None and start.name == 'p' and start.strong and start.contents[0] is start.strong:
+        ways = ''.join(str(a.extract()) for a in start.find_all('a'))
+        start.strong.decompose()
+        words += f'<p class="start">{ways}</p><p>{start.decode_contents().strip(" ·" + chr(10))}</p>'
+        start.decompose()
+    return f'<div class="hero"><div>{words}</div><div class="picture">{picture.extract().img}</div></div>'
+
+
+def write(out, page, config, site, top, title, lead, content, **parts):
+    "Fill the template of all pages"
+    own = {**dict(kind='page', extra='', toc='', around='', foot=escape(config['page-footer']['center']), picture='index_files/1.png'), **parts}
+    summary, name = escape(re.sub('[`*]|\\]\\([^)]*\\)|\\[', '', lead)), config['title']
+    bar = ' '.join(anchor(address, text, page, top) for address, text, _ in listed(config['navbar']['left'], site, 'navbar'))
+    own['picture'] = f"{config['site-url']}/{own['picture']}"
+    html = Template((here/'site/page.html').read_text(encoding='utf-8')).substitute(
+        own, pagetitle=escape(title if title == name else f'{title} - {name}'), summary=summary, site=escape(name), repository=config['repo-url'], top=top, home=f'{top}index.html',
+        url=f"{config['site-url']}/{page}", bar=bar, navigation=navigation(config['sidebar']['contents'], site, page, top), body=content)
+    (out/page).write_text(html, encoding='utf-8')
+
+
+def render(place, folder, site, config, out):
+    "Write the page of the notebook at `place`, and its figures; what the search shall know of it"
+    page, front = site[place]
     (out/page).parent.mkdir(parents=True, exist_ok=True)
     files = (out/page).with_name(f'{Path(page).stem}_files')
     def figure(data):
@@ -79,14 +209,46 @@ def render(place, site, config, out):
         path = files/f'{len(list(files.iterdir())) + 1}.png'
         path.write_bytes(data)
         return f'{files.name}/{path.name}'
-    def show(o): return f"::: {{.output}}\n{output(o, figure, lambda html: f'```{{=html}}{chr(10)}{html}{chr(10)}```')}\n:::"
-    title, description = front['title'], str(front.get('description') or '')
-    variables = dict(summary=escape(re.sub('[`*]', '', description)), home=relative('index.html', page), style=relative('site.css', page), site=config['title'], repository=config['repo-url'],
-                     navigation=navigation(config['sidebar']['contents'], site, page), source=f"{config['repo-url']}/blob/{config['repo-branch']}/nbs/{place}")
-    source = yaml.safe_dump(dict(pagetitle=title if title == config['title'] else f"{title} - {config['title']}", title=title, lead=description))
-    html = pypandoc.convert_text(f'---\n{source}---\n\n{body(nb, show)[1]}', 'html5', format='markdown-smart+autolink_bare_uris',
-                                 extra_args=[*options, *(f'--variable={k}={v}' for k, v in variables.items())])
-    (out/page).write_text(links(html, place, site, config['site-url']), encoding='utf-8')
+    def show(o, alt): return f"::: {{.output}}\n{signature(output(o, figure, lambda html: f'```{{=html}}{chr(10)}{html}{chr(10)}```', alt))}\n:::"
+    title, lead, home = front['title'], str(front.get('description') or ''), place == 'index.ipynb'
+    html = pypandoc.convert_text(body(read_nb(folder/place), show)[1], 'html5', format='markdown-smart+autolink_bare_uris', extra_args=options)
+    html = re.sub(r'<a href="#cb\d+-\d+" aria-hidden="true" tabindex="-1"></a>', '', links(html, place, site, config['site-url']))
+    soup = BeautifulSoup(html, 'html.parser')
+    for link in soup.select('a[target]'): del link['target'], link['style']
+    symbols(soup)
+    tables(soup)
+    figures(soup, (out/page).parent, title)
+    code(soup)
+    toc, index = sections(soup), entries(soup, title, lead)
+    order, top = list(listed(config['sidebar']['contents'], site, 'sidebar')), relative('', page)
+    at = next((k for k, (address, *_) in enumerate(order) if address == page), None)
+    section = order[at][2] if at is not None else ''
+    said = pypandoc.convert_text(lead, 'html5', format='markdown-smart').strip().removeprefix('<p>').removesuffix('</p>')
+    if home: content, toc = f'{hero(soup, title, said)}{soup}', ''
+    else:
+        crumbs = ''.join(f'<li>{c}</li>' for c in (f'<a href="{top}index.html">Home</a>', escape(section)) if c)
+        content = f'<nav aria-label="Breadcrumbs"><ol class="crumbs">{crumbs}</ol></nav>\n<h1>{escape(title)}</h1>\n<p class="lead">{said}</p>\n{soup}'
+    around = ''
+    if at is not None:
+        beside = [(order[k], name, word) for k, name, word in ((at - 1, 'prev', 'Previous'), (at + 1, 'next', 'Next')) if 0 <= k < len(order)]
+        around = f'<nav class="around" aria-label="Pages before and after">{"".join(f"<a class={name} rel={name} href={chr(34)}{top}{address}{chr(34)}><span>{word}</span>{escape(text)}</a>" for (address, text, _), name, word in beside)}</nav>'
+    source, repository = f"{config['repo-url']}/blob/{config['repo-branch']}/nbs/{place}", config['repo-url']
+    foot = f'<a href="{source}">This page\'s notebook</a> <a href="{repository}/issues">Report an issue</a> <span>{escape(config["page-footer"]["center"])}</span>'
+    picture = {'picture': f'{PurePosixPath(page).parent/files.name}/1.png'.removeprefix('./')} if files.exists() else {}
+    write(out, page, config, site, top, title, lead, content, kind='home' if home else 'page', toc=toc, around=around, foot=foot, **picture)
+    return [page, title, section], index
+
+
+def extras(site, config, out, found):
+    "What belongs to the whole site: the search's index, the page for what is not there, and what search engines read"
+    top = urlparse(config['site-url']).path + '/'
+    missing = '<h1>Not found</h1>\n<p class="lead">There is no such page here.</p>\n<p>Search above (press <kbd>/</kbd>), or start at the <a href="{0}index.html">home page</a>.</p>'
+    write(out, '404.html', config, site, top, 'Not found', 'There is no such page here.', missing.format(top), extra='<meta name="robots" content="noindex">\n')
+    index = dict(pages=[page for page, _ in found], entries=[[k, *entry] for k, (_, own) in enumerate(found) for entry in own])
+    (out/'search.js').write_text(f"window.searchIndex = {json.dumps(index, ensure_ascii=False, separators=(',', ':'))}\n", encoding='utf-8')
+    urls = ''.join(f"<url><loc>{config['site-url']}/{page}</loc></url>\n" for (page, *_), _ in found)
+    (out/'sitemap.xml').write_text(f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{urls}</urlset>\n', encoding='utf-8')
+    (out/'robots.txt').write_text(f"User-agent: *\nAllow: /\nSitemap: {config['site-url']}/sitemap.xml\n", encoding='utf-8')
 
 
 class Links(HTMLParser):
@@ -112,14 +274,15 @@ def shorten(out):
         page.write_text(re.sub(r'href="([^":#]+)#([^"]+)"', shorter, page.read_text(encoding='utf-8')), encoding='utf-8')
 
 
-def broken(out):
-    "Links within the site that lead nowhere, as texts"
+def broken(out, top):
+    "Links within the site that lead nowhere, as texts; `top` is the path it is served under"
     parsed = {p: Links(p.read_text(encoding='utf-8')) for p in sorted(out.rglob('*.html'))}
     for page, found in parsed.items():
         for target in sorted(found.targets):
             if re.match(r'[a-z]+:', target): continue
             address, anchor = urldefrag(unquote(target))
-            path = (page.parent/address).resolve() if address else page
+            folder, address = (out, address.removeprefix(top)) if address.startswith(top) else (page.parent, address)
+            path = (folder/address).resolve() if address else page
             if not path.exists() or path in parsed and anchor not in parsed[path].anchors: yield f'{page.relative_to(out)} links to {target}, which is not there'
 
 
@@ -127,12 +290,13 @@ def main(out):
     with working_directory(root): folder = proc_nbs(force=True, n_workers=2)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    shutil.copy(here/'site/site.css', out)
+    for name in 'site.css', 'site.js': shutil.copy(here/'site'/name, out)
     if (root/'nbs/images').exists(): shutil.copytree(root/'nbs/images', out/'images')
     site, config = pages(folder), configuration()
-    for place in site: render(place, site, config, out)
+    with ProcessPoolExecutor(2) as workers: found = list(workers.map(partial(render, folder=folder, site=site, config=config, out=out), site))
+    extras(site, config, out, found)
     shorten(out)
-    problems = list(broken(out))
+    problems = list(broken(out, urlparse(config['site-url']).path + '/'))
     if problems: sys.exit('\n'.join(problems))
     print(f'{len(site)} pages in {out}')
 

@@ -343,12 +343,12 @@ def plot_weighting(history: pd.DataFrame, # a run's history.csv
                   ): # a matplotlib figure
     "Weights and shares by step, and the cosines of the workers' gradients"
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(11.5, 3), layout='constrained')
+    figure = Figure(figsize=(11.5, max(3, .26 * len(names))), layout='constrained')
     *axes, ax = figure.subplots(1, 3, width_ratios=[1, 1, 1.1])
     draw_workers(axes, history, ('weight', 'share'))
     picture = ax.imshow(cosines, cmap='RdBu', vmin=-1, vmax=1)
-    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    ax.set_yticks(range(len(names)), names, fontsize=7)
+    ax.set_xticks(range(len(names)), range(1, len(names) + 1), fontsize=7)
+    ax.set_yticks(range(len(names)), [f'{name}  {i}' for i, name in enumerate(names, 1)], fontsize=7)
     ax.set_title('cosine of gradients')
     figure.colorbar(picture, ax=ax)
     figure.legend(*axes[0].get_legend_handles_labels(), loc='outside right center', fontsize='small')

@@ -241,13 +241,13 @@ def write_checked(path, # of the file
     write_atomically(Path(path), lambda p: p.write_bytes(content))
     return dict(path=Path(path), bytes=len(content), difference=off)
 
-# %% ../nbs/08a_export.ipynb #d66a0b34
+# %% ../nbs/08a_export.ipynb #15c910b9
 def program_file(program: torch.export.ExportedProgram, # of `trace`
                  about: dict # of `facts`
                 ) -> tuple: # bytes, and a function that runs them
     "The program as a file, its facts as the extra file `mtssl.json`"
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={'mtssl.json': json.dumps(about)})
+    with warnings.catch_warnings(action='ignore'): torch.export.save(program, buffer, extra_files={'mtssl.json': json.dumps(about)})
     return buffer.getvalue(), torch.export.load(io.BytesIO(buffer.getvalue())).module()
 
 def export_program(encoder: Encoder, # in any mode

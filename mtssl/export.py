@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['half_band', 'fourier_matrices', 'fourier_power', 'octave_kernels', 'FixedAnalysis', 'mel_tables', 'cqt_tables',
-           'ScannedGRU', 'open_length', 'group_size', 'group_means', 'Deployed', 'trace', 'facts', 'largest_difference',
-           'write_checked', 'program_file', 'export_program', 'onnx_file', 'export_onnx']
+           'ScannedGRU', 'open_length', 'group_size', 'group_means', 'Deployed', 'quietly', 'trace', 'facts',
+           'largest_difference', 'write_checked', 'program_file', 'export_program', 'onnx_libraries', 'onnx_file',
+           'export_onnx']
 
-# %% ../nbs/08a_export.ipynb #7eed777e
+# %% ../nbs/08a_export.ipynb #52ddec7e
 import copy
 import io
 import json
 import math
 import warnings
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np
@@ -145,12 +147,12 @@ class ScannedGRU(nn.Module):
         inputs = linear(x, g.weight_ih_l0, g.bias_ih_l0).transpose(0, 1)
         return scan(step, x.new_zeros(x.shape[0], g.hidden_size), inputs, dim=0)[1].transpose(0, 1), None
 
-# %% ../nbs/08a_export.ipynb #37bc3cc4
+# %% ../nbs/08a_export.ipynb #43cfec7e
 def open_length(module: nn.Module # is changed
                ) -> nn.Module: # the same
     "Put parts that can be recorded for any length in place of those that cannot"
     for name, m in module.named_children():
-        if isinstance(m, nn.GRU): setattr(module, name, ScannedGRU(m))
+        if isinstance(m, nn.GRU) and m.batch_first and m.num_layers == 1 and not m.bidirectional: setattr(module, name, ScannedGRU(m))
         elif isinstance(m, nn.MaxPool1d): setattr(module, name, nn.MaxPool2d((1, m.kernel_size), (1, m.stride), (0, m.padding)))
         else: open_length(m)
     return module
@@ -190,14 +192,21 @@ class Deployed(nn.Module):
         layers = [fit(x, group) for x, group in zip(self.layers(wave), self.groups)]
         return layers[-1].mT, pool([layers[i] for i in default_layers(len(layers))])
 
-# %% ../nbs/08a_export.ipynb #d7bf860d
+# %% ../nbs/08a_export.ipynb #0ae0b77b
+@contextmanager
+def quietly():
+    "Without the warnings of the libraries, which are not for those who export"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
 def trace(encoder: Encoder # in any mode
          ) -> torch.export.ExportedProgram: # of `Deployed`, for any batch and for two frames or more
     "Record an encoder; raises `ValueError` for one that cannot be"
     from torch.fx.experimental import _config
     sizes = {0: torch.export.Dim('batch'), 1: torch.export.Dim('samples', min=2 * encoder.hop)}
     try:
-        with torch.no_grad(), warnings.catch_warnings(action='ignore'), _config.patch(backed_size_oblivious=True):
+        with torch.no_grad(), quietly(), _config.patch(backed_size_oblivious=True):
             program = torch.export.export(Deployed(encoder), (torch.randn(2, 9 * encoder.hop + 3 * encoder.hop // 5),), dynamic_shapes=dict(wave=sizes),
                                           prefer_deferred_runtime_asserts_over_guards=True)
     except Exception as e: raise ValueError(f'{type(encoder).__name__} cannot be recorded by torch.export ({reason(e)}).') from None
@@ -241,13 +250,13 @@ def write_checked(path, # of the file
     write_atomically(Path(path), lambda p: p.write_bytes(content))
     return dict(path=Path(path), bytes=len(content), difference=off)
 
-# %% ../nbs/08a_export.ipynb #15c910b9
+# %% ../nbs/08a_export.ipynb #1b2263a0
 def program_file(program: torch.export.ExportedProgram, # of `trace`
                  about: dict # of `facts`
                 ) -> tuple: # bytes, and a function that runs them
     "The program as a file, its facts as the extra file `mtssl.json`"
     buffer = io.BytesIO()
-    with warnings.catch_warnings(action='ignore'): torch.export.save(program, buffer, extra_files={'mtssl.json': json.dumps(about)})
+    with quietly(): torch.export.save(program, buffer, extra_files={'mtssl.json': json.dumps(about)})
     return buffer.getvalue(), torch.export.load(io.BytesIO(buffer.getvalue())).module()
 
 def export_program(encoder: Encoder, # in any mode
@@ -257,17 +266,21 @@ def export_program(encoder: Encoder, # in any mode
     program = trace(encoder)
     return write_checked(path, *program_file(program, facts(encoder)), encoder, program)
 
-# %% ../nbs/08a_export.ipynb #f9ccdc9b
+# %% ../nbs/08a_export.ipynb #084c607f
+def onnx_libraries() -> tuple: # onnx, onnxruntime
+    "The libraries of the extra `export`; raises `ValueError` where one is missing"
+    try: import onnx, onnxruntime, onnxscript
+    except ImportError as e: raise ValueError(f"Writing ONNX needs {e.name}: pip install 'mtssl[export]'.") from None
+    return onnx, onnxruntime
+
 def onnx_file(program: torch.export.ExportedProgram, # of `trace`
               about: dict # of `facts`
              ) -> tuple: # bytes, and a function that runs them
-    "The program in ONNX, its facts as the model's metadata; raises `ValueError` where a library for it is missing"
+    "The program in ONNX, its facts as the model's metadata; raises `ValueError` where it cannot be translated"
+    onnx, onnxruntime = onnx_libraries()
     try:
-        import onnx, onnxscript # noqa: F401
-        import onnxruntime
-    except ImportError as e: raise ValueError(f"Writing ONNX needs {e.name}: pip install 'mtssl[export]'.") from None
-    with warnings.catch_warnings(action='ignore'):
-        model = torch.onnx.export(program, input_names=['wave'], output_names=['frames', 'embedding'], verbose=False).model_proto
+        with quietly(): model = torch.onnx.export(program, input_names=['wave'], output_names=['frames', 'embedding'], verbose=False).model_proto
+    except Exception as e: raise ValueError(f'The encoder cannot be translated to ONNX ({reason(e)}).') from None
     onnx.helper.set_model_props(model, about)
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
@@ -277,5 +290,6 @@ def export_onnx(encoder: Encoder, # in any mode
                 path # of the file, `.onnx`
                ) -> dict: # its path, its bytes, and the largest difference to the encoder
     "Write an encoder as an ONNX model; raises `ValueError` if a library is missing, or it cannot be recorded or translated, or does something else"
+    onnx_libraries()
     program = trace(encoder)
     return write_checked(path, *onnx_file(program, facts(encoder)), encoder, program)

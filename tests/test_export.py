@@ -1,10 +1,14 @@
 """An exported encoder where this package is not: a fresh process with NumPy and ONNX Runtime alone."""
+import sys
+
 import numpy as np
 import pytest
 import torch
 from conftest import run
+from mtssl.cli import app
 from mtssl.encoders import default_layers, encoders, pool
 from mtssl.models import Encoder
+from typer.testing import CliRunner
 
 deployed = '''
 import sys
@@ -40,9 +44,9 @@ def test_deployed(installed, folder):
     for name, x in wanted.items(): assert np.abs(found[name] - x.numpy()).max() < 1e-4 * x.abs().max(), name
 
 
-@pytest.mark.parametrize('out, absent, message', [('model.h5', '', 'neither in .onnx nor in .pt2'), ('new.onnx', 'onnxscript', "pip install 'mtssl[export]'")])
-def test_one_sentence(out, absent, message, installed, folder):
+@pytest.mark.parametrize('out, absent, message', [('model.h5', None, 'neither in .onnx nor in .pt2'), ('new.onnx', 'onnxscript', "needs onnxscript: pip install 'mtssl[export]'")])
+def test_one_sentence(out, absent, message, folder, monkeypatch):
     "Another ending, or a missing extra"
-    start = f'import sys; sys.modules[{absent!r}] = None; sys.argv = ["mtssl", "export", "model", "--out", {out!r}]; from mtssl.cli import main; main()'
-    done = run(installed.python, '-c', start, env=installed.env, cwd=folder, check=False)
-    assert done.returncode == 1 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1 and not (folder/out).exists(), done.stderr
+    if absent: monkeypatch.setitem(sys.modules, absent, None)
+    done = CliRunner().invoke(app, ['export', str(folder/'model'), '--out', str(folder/out)])
+    assert done.exit_code == 1 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1 and not (folder/out).exists(), done.output

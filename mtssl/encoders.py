@@ -191,7 +191,9 @@ class SincConv(nn.Module):
         low_pass = lambda f: 2 * f / self.sr * torch.sinc(2 * f / self.sr * self.time)
         return (low_pass(f2) - low_pass(f1)) * self.window
 
-    def forward(self, x): return Correlate.apply(x[:, 0], self.filters())
+    def forward(self, x):
+        if torch.compiler.is_exporting(): return F.conv1d(x, self.filters()[:, None], padding=self.taps // 2)
+        return Correlate.apply(x[:, 0], self.filters())
 
 # %% ../nbs/05_encoders.ipynb #3bb683f7
 @lru_cache
@@ -264,9 +266,10 @@ class FrameConv(nn.Conv1d):
     "`nn.Conv1d` with `ceil(T / stride)` frames, by phases and blocks on a CPU"
     def forward(self, x):
         (stride,), (taps,), (left,) = self.stride, self.kernel_size, self.padding
-        n, few = -(-x.shape[-1] // stride), -(-taps // stride)
+        n, few = (x.shape[-1] + stride - 1) // stride, -(-taps // stride)
         x = F.pad(x, (left, (n + few - 1) * stride - x.shape[-1] - left))
         length = 16 if few < 8 and self.out_channels > 256 else 32
+        if torch.compiler.is_exporting(): return F.conv1d(x, self.weight, self.bias, stride)[..., :n]
         too_few = few >= 6 and len(x) * n / (length - few + 1) < self.in_channels * stride / 5
         if too_few or x.device.type != 'cpu': return F.conv1d(x, self.weight, self.bias, stride)[..., :n]
         weight = phases(F.pad(self.weight, (0, few * stride - taps)), stride)
@@ -382,7 +385,7 @@ class PASE(Encoder):
     def convolve(self, wave):
         "Outputs of the eight blocks, the first one's averaged over frames"
         first, second, *rest = self.blocks
-        if wave.device.type == 'cpu': averages, x = first_layers(first, second.conv, wave, self.hop)
+        if wave.device.type == 'cpu' and not torch.compiler.is_exporting(): averages, x = first_layers(first, second.conv, wave, self.hop)
         else:
             x = first(wave[:, None])
             averages, x = fit_frames(x, wave.shape[1] // self.hop, self.hop), second.conv(x)

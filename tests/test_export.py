@@ -1,0 +1,52 @@
+"""An exported encoder where this package is not: a fresh process with NumPy and ONNX Runtime alone."""
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import run
+from mtssl.cli import app
+from mtssl.encoders import default_layers, encoders, pool
+from mtssl.models import Encoder
+from typer.testing import CliRunner
+
+deployed = '''
+import sys
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession('model.onnx')
+known = session.get_modelmeta().custom_metadata_map
+wave = numpy.load('wave.npy')
+frames, embedding = session.run(None, {'wave': wave})
+assert frames.shape == (len(wave), wave.shape[1] // int(known['hop']), int(known['dim'])), frames.shape
+numpy.savez('found.npz', frames=frames, embedding=embedding)
+assert not {'torch', 'librosa', 'mtssl', 'scipy'} & sys.modules.keys()
+'''
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('export')
+    torch.manual_seed(0)
+    encoders.make('musicnn:tiny').save_pretrained(folder/'model')
+    return folder
+
+
+def test_deployed(installed, folder):
+    "What the installed command writes runs without torch, to the encoder's numbers"
+    done = run(installed.mtssl, 'export', 'model', env=installed.env, cwd=folder)
+    assert done.stdout.startswith('model.onnx: ') and not done.stderr, done.stderr
+    wave = (.1 * np.random.default_rng(0).normal(size=(3, 30_001))).astype('float32')
+    np.save(folder/'wave.npy', wave)
+    run(installed.python, '-c', deployed, env=installed.env, cwd=folder)
+    found = np.load(folder/'found.npz')
+    with torch.no_grad(): z, layers = Encoder.from_pretrained(folder/'model')(torch.tensor(wave), layers=True)
+    wanted = dict(frames=z.mT, embedding=pool([layers[i] for i in default_layers(len(layers))]))
+    for name, x in wanted.items(): assert np.abs(found[name] - x.numpy()).max() < 1e-4 * x.abs().max(), name
+
+
+@pytest.mark.parametrize('out, absent, message', [('model.h5', None, 'neither in .onnx nor in .pt2'), ('new.onnx', 'onnxscript', "needs onnxscript: pip install 'mtssl[export]'")])
+def test_one_sentence(out, absent, message, folder, monkeypatch):
+    "Another ending, or a missing extra"
+    if absent: monkeypatch.setitem(sys.modules, absent, None)
+    done = CliRunner().invoke(app, ['export', str(folder/'model'), '--out', str(folder/out)])
+    assert done.exit_code == 1 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1 and not (folder/out).exists(), done.output

@@ -119,8 +119,13 @@ def _arrays(batch, about):
     values = (column.flatten().flatten() if about['frames'] else column.flatten()).to_numpy().reshape(-1, about['size'])
     return np.split(values, np.cumsum(column.value_lengths())[:-1]) if about['frames'] else values
 
-def index_path(out): return Path(out)/'index.parquet' if Path(out).is_dir() else Path(out)
-def npy_path(out, path): return Path(out)/f'{path}.npy'
+def index_path(out):
+    "The Parquet file that lists the tracks, or holds all of them"
+    return Path(out)/'index.parquet' if Path(out).is_dir() else Path(out)
+
+def npy_path(out, path):
+    "Where a track's own npy lies in the folder `out`"
+    return Path(out)/f'{path}.npy'
 
 def read_embeddings(out # npz, Parquet file or folder that was written
                    ) -> Embeddings:

@@ -17,7 +17,7 @@ import typer
 from .console import Commands, Device, Failed, Jobs, Layers, Out, Rate, Window, among, asked, chosen_device, chosen_layers, say, show_problems, show_scores, show_table, warn
 
 # %% ../nbs/12_cli.ipynb #a27419ee
-app = Commands(examples=['mtssl demo --quick --out runs/quick', 'mtssl pretrain ~/Music --out runs/mine', 'mtssl probe runs/mine music/labels.csv'])
+app = Commands(examples=['mtssl demo --quick --out runs/quick', 'mtssl pretrain ~/Music --out runs/mine', 'mtssl embed runs/mine ~/Music --out embeddings.parquet', 'mtssl probe runs/mine music/labels.csv'])
 
 @app.callback()
 def about():
@@ -105,12 +105,13 @@ def show_kinds(rows: list, # of `kinds`
               ):
     "Print a table, and below it the sets that the rows hold; sources and the like are left to --json"
     sets = [r for r in rows if 'set' in (r.get('kind'), r.get('imitates'))]
-    left_out = 'source', 'summary', 'front_end', 'predicts'
-    show_table([{k: '' if v is None else v for k, v in r.items() if k not in left_out} | dict(summary=r['summary']) for r in rows if r not in sets], note)
+    facts = dict.fromkeys(k for r in rows if r not in sets for k in r if k not in ('source', 'summary', 'front_end', 'predicts'))
+    cell = lambda value: '' if value is None else value
+    show_table([{k: cell(r.get(k)) for k in (*facts, 'summary')} for r in rows if r not in sets], note)
     for r in sets: say(f"{r['name']}: {r['summary']}")
 
 @app.command(rich_help_panel='Start here', examples=['mtssl info workers', 'mtssl info encoders --json'])
-def info(kind: Annotated[str, typer.Argument(autocompletion=among(*names), help='targets, encoders, workers, weightings, distortions, datasets or studies.')]):
+def info(kind: Annotated[str, typer.Argument(metavar='KIND', autocompletion=among(*names), help='targets, encoders, workers, weightings, distortions, datasets or studies.')]):
     "List what there is, one line each."
     rows = kinds(kind)
     if kind == 'datasets': show_sets(rows)
@@ -168,7 +169,7 @@ def left_out(corpus) -> dict: # name -> reason
 
 @corpus_app.command('build', stopped='What is decoded is in {out}; the same command goes on.',
                     examples=['mtssl corpus build ~/Music --out stores/music', 'mtssl corpus build ~/Music more.csv --out stores/all --sr 16000', 'mtssl corpus build hits.m3u --out stores/hits --group top'])
-def build_store(sources: Annotated[list[Path], typer.Argument(help='Folders, lists, tables, data sets or tar shards of audio.')],
+def build_store(sources: Annotated[list[Path], typer.Argument(metavar='SOURCES', help='Folders, lists, tables, data sets or tar shards of audio.')],
                 out: Out('The store to make, continue or bring up to date.'),
                 sr: Rate = 22_050,
                 group: Annotated[str, typer.Option(autocompletion=among('folder', 'top'), help='What stays together when data are split: tracks of one folder, or of one top folder.')] = 'folder',
@@ -184,7 +185,7 @@ def build_store(sources: Annotated[list[Path], typer.Argument(help='Folders, lis
 
 # %% ../nbs/12_cli.ipynb #18c02803
 @corpus_app.command('check', stopped='Nothing was changed.', examples=['mtssl corpus check stores/music'])
-def check_store(store: Annotated[Path, typer.Argument(help='A store that `mtssl corpus build` wrote.')]):
+def check_store(store: Annotated[Path, typer.Argument(metavar='STORE', help='A store that `mtssl corpus build` wrote.')]):
     "Compare every sample of a store with its checksum."
     from mtssl.corpus import Corpus, check_corpus
     corpus, damage = Corpus(store), check_corpus(store, asked.quiet)
@@ -205,7 +206,7 @@ def check_store(store: Annotated[Path, typer.Argument(help='A store that `mtssl 
 @app.command(rich_help_panel='Pre-train', stopped='Finished epochs are kept; go on with `mtssl pretrain --resume --out {out}`, or, before the first has ended, with the same command.',
              examples=['mtssl pretrain ~/Music --out runs/mine', 'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty', 'mtssl pretrain --resume --out runs/mine', 'mtssl pretrain ~/More --from runs/mine --out runs/more'])
 def pretrain(context: typer.Context,
-             source: Annotated[Optional[Path], typer.Argument(help='Folder, list, table, data set or tar shard of audio, or a corpus store.')] = None,
+             source: Annotated[Optional[Path], typer.Argument(metavar='SOURCE', help='Folder, list, table, data set or tar shard of audio, or a corpus store.')] = None,
              out: Out('The run folder to make.') = Path('runs/mine'),
              encoder: Annotated[str, typer.Option(autocompletion=among(*names['encoders']), help='See `mtssl info encoders`.')] = 'tcn',
              workers: Annotated[str, typer.Option(autocompletion=among(*names['workers'], several=True), help='A set, or names with commas between them; see `mtssl info workers`.')] = 'music',
@@ -260,7 +261,7 @@ def trained(out: Path # the run folder
     return dict(run=out, report=out/'report.html', epochs=int(last.epoch), step=int(last.step), valid_loss=last.valid_loss, r2=last.r2, **{k: v for k, v in last.items() if k.startswith('probe.')})
 
 # %% ../nbs/12_cli.ipynb #5d2489ea
-Model = Annotated[str, typer.Argument(help="A run folder, a saved model's, or its id on the Hugging Face Hub.")]
+Model = Annotated[str, typer.Argument(metavar='MODEL', help="A run folder, a saved model's, or its id on the Hugging Face Hub.")]
 
 @app.command(rich_help_panel='Use', stopped='Finished vectors are kept beside {out}; the same command goes on.',
              examples=['mtssl embed runs/mine ~/Music --out embeddings.npz', 'mtssl embed runs/mine ~/Music --out embeddings.parquet --layers each', 'mtssl embed runs/mine ~/Music --out frames --frames --jobs 4'])
@@ -297,7 +298,7 @@ def export(model: Annotated[Path, typer.Argument(help='A run folder, or a saved 
              examples=['mtssl similar runs/mine ~/Music ~/Music/song.mp3', 'mtssl similar runs/mine embeddings.parquet song.mp3 -n 20'])
 def similar(model: Model,
             source: Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder of audio, or embeddings that `mtssl embed` wrote.')],
-            query: Annotated[Path, typer.Argument(help='An audio file, in the folder or not.')],
+            query: Annotated[Path, typer.Argument(metavar='QUERY', help='An audio file, in the folder or not.')],
             n: Annotated[int, typer.Option('-n', min=1, help='Tracks to find.')] = 10,
             faiss: Annotated[bool, typer.Option('--faiss', help='Search by faiss, of the extra of that name.')] = False,
             device: Device = None, jobs: Jobs = None):

@@ -74,6 +74,66 @@ def write_npz(path, rows, about, count):
         for name, values in zip(('paths', 'bytes', 'modified', 'about'), (*map(np.array, zip(*facts)), np.array(json.dumps(about)))):
             with file.open(f'{name}.npy', 'w', force_zip64=True) as member: np.lib.format.write_array(member, values, allow_pickle=False)
 
+# %% ../nbs/09d_collection.ipynb #4aed1282
+@dataclass
+class Embeddings:
+    "`paths` relative to the folder that was embedded, `embeddings` `[n, D]` or a list of frames `[N_i, D]`, and what they are `about`"
+    paths: list
+    embeddings: np.ndarray | list
+    about: dict
+
+def read_about(out # that was written
+              ) -> dict: # of `about_fields`
+    "What made the embeddings in `out`; raises `ValueError` if it is something else"
+    out = Path(out)
+    try:
+        if format_of(out) == 'npz':
+            with np.load(out) as file: about = json.loads(str(file['about']))
+        else: about = json.loads(pq.read_schema(index_path(out)).metadata[b'mtssl'])
+        return {k: about[k] for k in about_fields}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, pa.ArrowInvalid):
+        if not out.exists(): raise ValueError(f'There is no file or folder {out}.') from None
+        raise ValueError(f'{out} does not hold embeddings that `mtssl embed` wrote, or is damaged.') from None
+
+def read_rows(out, # that was written
+              arrays: bool = True # read the vectors, too?
+             ): # yields path, bytes, modified, and array or None
+    "What was written, row by row, in flat memory"
+    out, about = Path(out), read_about(out)
+    if format_of(out) == 'npz':
+        with zipfile.ZipFile(out) as file, file.open('embeddings.npy') as member, np.load(out) as columns:
+            np.lib.format.read_magic(member)
+            np.lib.format.read_array_header_2_0(member)
+            for fact in zip(*(columns[k].tolist() for k in ('paths', 'bytes', 'modified'))): yield *fact, np.frombuffer(member.read(4 * about['size']), '<f4')
+        return
+    for batch in pq.ParquetFile(index_path(out)).iter_batches(16 if about['frames'] else 1000):
+        facts = zip(*(batch.column(k).to_pylist() for k in ('path', 'bytes', 'modified')))
+        if not arrays: found = itertools.repeat(None)
+        elif out.is_file(): found = _arrays(batch, about)
+        else: found = (np.load(npy_path(out, p)) for p in batch.column('path').to_pylist())
+        for fact, array in zip(facts, found): yield *fact, array
+
+def _arrays(batch, about):
+    "The column of embeddings, an array a row"
+    column = batch.column('embedding')
+    values = (column.flatten().flatten() if about['frames'] else column.flatten()).to_numpy().reshape(-1, about['size'])
+    return np.split(values, np.cumsum(column.value_lengths())[:-1]) if about['frames'] else values
+
+def index_path(out):
+    "The Parquet file that lists the tracks, or holds all of them"
+    return Path(out)/'index.parquet' if Path(out).is_dir() else Path(out)
+
+def npy_path(out, path):
+    "Where a track's own npy lies in the folder `out`"
+    return Path(out)/f'{path}.npy'
+
+def read_embeddings(out # npz, Parquet file or folder that was written
+                   ) -> Embeddings:
+    "All that was written; raises `ValueError` if it is something else"
+    about, rows = read_about(out), list(read_rows(out))
+    arrays = [r[3] for r in rows]
+    return Embeddings([r[0] for r in rows], arrays if about['frames'] else np.stack(arrays), about)
+
 # %% ../nbs/09d_collection.ipynb #7b1abeb6
 @dataclass
 class Embeddings:

@@ -64,4 +64,4 @@ if __name__ == '__main__':
     sys.path.insert(0, str(root))
     paths = [Path(p).resolve() for p in sys.argv[1:]] or sorted((root / 'nbs').rglob('*.ipynb'))
     errors = [e for e in map(execute, paths) if e]
-    sys.exit('\n'.join(errors))
+    sys.exit('\n'.join(errors) or None)

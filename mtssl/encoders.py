@@ -20,6 +20,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from fastcore.basics import store_attr, patch
 from torch.utils.checkpoint import checkpoint
+from scipy.fft import next_fast_len
 from torchaudio.models import Conformer
 
 from .registry import Registry
@@ -317,7 +318,7 @@ def window_moments(wave: torch.Tensor, # `[B, T]`
                    taps: int # samples in a window, odd
                   ) -> tuple: # mean window `[taps]` and mean of its products `[taps, taps]`, in double precision
     "Moments of the zero-padded windows centred on every sample"
-    x, side, length = wave.double(), taps // 2, wave.shape[1] + taps
+    x, side, length = wave.double(), taps // 2, next_fast_len(wave.shape[1] + taps, real=True)
     lags = torch.fft.irfft(torch.fft.rfft(x, length).abs().square().sum(0), length)[:taps]
     windows = F.pad(x, (taps - 1, taps - 1)).unfold(1, taps, 1)
     outside = torch.cat([windows[:, :side], windows[:, -side:]], 1).flatten(0, 1)

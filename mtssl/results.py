@@ -131,5 +131,8 @@ def plot_labels(scores: pd.DataFrame # from `scores_table` of `probe_labels`
             line = ax.plot(c['train'], c['value'], marker='o', markersize=4, label=name if rows['model'].nunique() < 2 or model == 'chance' else f'{name}, {model}')[0]
             ax.fill_between(c['train'], c['low'], c['high'], alpha=.15, color=line.get_color())
         ax.set(xscale='log', xlabel='training clips', ylabel=rows['metric'].iloc[0], title=task)
+        counts = sorted(rows['train'].unique())
+        ax.set_xticks(counts, [f'{n:,}' for n in counts])
+        ax.minorticks_off()
     figure.legend(*ax.get_legend_handles_labels(), loc='outside right upper', fontsize='small')
     return figure

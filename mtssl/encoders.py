@@ -723,8 +723,8 @@ def receptive_field(self: Encoder,
     return (seen.max() - seen.min() + 1).item() / self.sr
 
 # %% ../nbs/05_encoders.ipynb #80595fdb
-figures = dict(tcn=(6.1, .07, 0.05), pase=(.15, 2.45, 1.66), pase_plus=(.2, 2.85, 2.19), samplecnn=(.2, 1.32, 2.48), shortchunk=(2.1, 1.76, 0.93), musicnn=(3.4, 1.08, 2.08),
-               cqtnet=(1.7, 1.08, 0.57), conformer=('clip', .23, 0.35), transformer=('clip', .21, 0.26), timm=('clip', .33, 0.85)) # name -> field, GFLOP, CPU-s
+figures = dict(tcn=(6.1, .07, 0.05), pase=(.15, 2.45, 1.30), pase_plus=(.2, 2.85, 1.73), samplecnn=(.2, 1.32, 2.23), shortchunk=(2.1, 1.76, 0.79), musicnn=(3.4, 1.08, 1.96),
+               cqtnet=(1.7, 1.08, 0.52), conformer=('clip', .23, 0.31), transformer=('clip', .21, 0.22), timm=('clip', .33, 0.81)) # name -> field, GFLOP, CPU-s
 for name, (field, gflop, step) in figures.items(): encoders[name].facts |= dict(field=field, gflop=gflop, step=step)
 
 @patch

@@ -155,7 +155,7 @@ def examine_disk() -> list: # of `finding`s
 
 # %% ../nbs/11c_doctor.ipynb #d71a188d
 gains = dict(weighting='the weightings cagrad, nash_mtl and upgrad', timm='encoders `timm:NAME`', mirdata="the labelled sets of mirdata's", umap='maps of a collection by UMAP',
-             faiss='`mtssl similar --faiss`', huggingface='music from data sets of Hugging Face')
+             faiss='`mtssl similar --faiss`', huggingface='music from data sets of Hugging Face', export='`mtssl export` to ONNX')
 
 def examine_sets() -> dict: # a `finding`
     "Which published labelled sets are found"

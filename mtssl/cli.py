@@ -281,7 +281,7 @@ def embed(model: Model,
 
 # %% ../nbs/12_cli.ipynb #68cb920f
 @app.command(rich_help_panel='Use', stopped='Nothing was written.', examples=['mtssl export runs/mine --out model.onnx', 'mtssl export runs/mine --out model.pt2'])
-def export(model: Annotated[Path, typer.Argument(help='A run folder, or a saved encoder.')],
+def export(model: Model,
            out: Out('The file to write: .onnx, or .pt2 for PyTorch.') = Path('model.onnx')):
     "Write an encoder as ONNX or as a program of torch.export."
     from mtssl.export import export_onnx, export_program, facts

@@ -274,6 +274,7 @@ It heard sound at {sr:,} Hz, in mono; whatever lies above {half:,} Hz is lost to
 It is one run of one seed: differences to other models that are smaller than those between seeds mean nothing. {licence}
 '''
 
+# %% ../nbs/07a_models.ipynb #aff0aeca
 def model_card(encoder: Encoder, # to describe
                config: dict, # its `config.json`
                history=None, # the run's history.csv

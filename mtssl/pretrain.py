@@ -636,7 +636,7 @@ def report_run(out: Path # the run folder
               ) -> Path: # of report.html
     "Draw a run's history into `report.html`"
     config, history = read_config(out), pd.read_csv(Path(out)/'history.csv')
-    last, names = history.iloc[-1], [c[:-3] for c in history if c.endswith('.r2')]
+    last, names = history.iloc[-1], worker_order(history)
     workers = [dict(worker=n, **{k: float(f"{last[f'{n}.{k}']:.3g}") for k in kinds}) for n in names]
     facts = dict(config['settings'], source=config['source'], **({'went on from': config['start']} if 'start' in config else {}), **{f'{k} parameters': n for k, n in config['parameters'].items()}, **config['versions'])
     return write_report(Path(out)/'report.html', 'Pre-training run', f'After {int(last.step)} steps; loss, R² and gradient norm on validation crops, weight and share over the last epoch:',

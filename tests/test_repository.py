@@ -127,3 +127,11 @@ def test_docstrings(path):
     public = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not n.name.startswith('_')]
     bare = [n.name for n in public if not ast.get_docstring(n)]
     if bare: fail(f'{path} exports without a docstring: {", ".join(bare)}. Say in one line what each does.')
+
+
+@each_module
+def test_defined_once(path):
+    tree = ast.parse((root/path).read_text(encoding='utf-8'))
+    names = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and 'patch' not in map(ast.unparse, n.decorator_list)]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice: fail(f'{path} defines {", ".join(twice)} more than once: is a cell of its notebook there twice?')

@@ -18,14 +18,18 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.progress import track
-from mtssl.corpus import Corpus, build_corpus
-from mtssl.datasets import synth
-from mtssl.models import Encoder
-from mtssl.encoders import encoders
-from mtssl.pretrain import Settings, last_cosines, pretrain, resume, versions
-from mtssl.probes import handcrafted, paired_difference, probe_all, random_row, row_titles, scores_table, untrained
-from mtssl.study import CorpusClips, embed_set, named, records
-from mtssl.synth import synthesise
+from mtssl.music.corpus import Corpus, build_corpus
+from mtssl.probing.datasets import synth
+from mtssl.encoding.encoder import Encoder
+from mtssl.encoding.encoder import encoders
+from mtssl.pretraining.runs import Settings, last_cosines, pretrain, resume
+from mtssl.core.files import versions
+from mtssl.probing.baselines import handcrafted, random_row, row_titles, untrained
+from mtssl.probing.probes import paired_difference, probe_all, scores_table
+from mtssl.probing.labelled import CorpusClips, named
+from mtssl.probing.baselines import embed_by_all as embed_set
+from mtssl.studies.study import records
+from mtssl.music.synth.mix import synthesise
 
 weightings = ['equal', 'uncertainty', 'gls', 'log_sum', 'dwa', 'rlw', 'gradnorm', 'pcgrad', 'hypervolume']
 workers = ['logmel', 'mfcc', 'chroma_cqt', 'spectral_contrast', 'tempogram(rate=40)']

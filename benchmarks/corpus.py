@@ -17,8 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import soundfile
-from mtssl.corpus import Corpus, RandomCrops, build_corpus, check_corpus
-from mtssl.synth import synthesise
+from mtssl.music.corpus import Corpus, build_corpus, check_corpus
+from mtssl.music.crops import RandomCrops
+from mtssl.music.synth.mix import synthesise
 
 
 def per_cpu_second(fetch, positions, repeat=3):
@@ -94,7 +95,7 @@ def interrupt(n):
         music, store = Path(folder, 'music'), Path(folder, 'store')
         write_short(music, n, 1, 44100, 'flac')
         words = ['mtssl', 'corpus', 'build', str(music), '--out', str(store), '--jobs', '2', '--quiet']
-        command = [sys.executable, '-c', f'import sys; sys.argv = {words!r}; from mtssl.cli import main; main()']
+        command = [sys.executable, '-c', f'import sys; sys.argv = {words!r}; from mtssl.app.cli import main; main()']
         def journalled():
             with sqlite3.connect(store / 'journal.sqlite') as db: return db.execute('select count(*) from tracks').fetchone()[0]
         for share, sign in ((.3, signal.SIGKILL), (.6, signal.SIGINT)):

@@ -11,8 +11,9 @@ for name in 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS': os.env
 
 import argparse, json, time
 import torch
-from mtssl.distortions import distortion_sets, distortions, make_distortions, seeded
-from mtssl.pretrain import versions
+from mtssl.pretraining.distortions import distortion_sets, distortions, make_distortions
+from mtssl.core.arrays import seeded
+from mtssl.core.files import versions
 
 torch.set_num_threads(1)
 

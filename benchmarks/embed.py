@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from mtssl.audio import decode_track
-from mtssl.embed import embed_wave, embed_waves
-from mtssl.embedder import MusicEmbedder
-from mtssl.encoders import encoders
-from mtssl.pretrain import versions
+from mtssl.music.audio import decode_track
+from mtssl.embedding.embedding import embed_wave, embed_waves
+from mtssl.embedding.embedder import MusicEmbedder
+from mtssl.encoding.encoder import encoders
+from mtssl.core.files import versions
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)

@@ -14,8 +14,8 @@ from itertools import accumulate
 from statistics import median
 import torch
 import torch.nn.functional as F
-from mtssl.encoders import count_parameters, encoders
-from mtssl.pretrain import versions
+from mtssl.encoding.encoder import count_parameters, encoders
+from mtssl.core.files import versions
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)

@@ -17,9 +17,9 @@ import argparse, json, math, platform, time, warnings
 import librosa
 import numpy as np
 import torch
-from mtssl.analysis import Analysis, median31
-from mtssl.synth import synthesise
-from mtssl.targets import Target, targets
+from mtssl.features.analysis import Analysis, median31
+from mtssl.music.synth.mix import synthesise
+from mtssl.features.targets import Target, targets
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)

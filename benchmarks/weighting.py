@@ -15,10 +15,11 @@ import argparse, json, time, warnings
 from statistics import median
 import numpy as np
 import torch
-from mtssl.encoders import count_parameters
-from mtssl.pretrain import make_model, versions
-from mtssl.synth import synthesise
-from mtssl.weighting import weightings
+from mtssl.encoding.encoder import count_parameters
+from mtssl.pretraining.model import make_model
+from mtssl.core.files import versions
+from mtssl.music.synth.mix import synthesise
+from mtssl.pretraining.weighting import weightings
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)

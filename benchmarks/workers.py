@@ -12,14 +12,15 @@ import argparse, json, time, warnings
 from itertools import islice
 import numpy as np
 import torch
-from mtssl.analysis import Analysis
-from mtssl.distortions import seeded
-from mtssl.encoders import count_parameters, encoders
-from mtssl.pretrain import versions
-from mtssl.statistics import fit_statistics
-from mtssl.synth import synthesise
-from mtssl.targets import targets
-from mtssl.workers import hear, make_worker, worker_sets
+from mtssl.features.analysis import Analysis
+from mtssl.core.arrays import seeded
+from mtssl.encoding.encoder import count_parameters, encoders
+from mtssl.core.files import versions
+from mtssl.features.statistics import fit_statistics
+from mtssl.music.synth.mix import synthesise
+from mtssl.features.targets import targets
+from mtssl.pretraining.views import hear
+from mtssl.pretraining.workers import make_worker, worker_sets
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)

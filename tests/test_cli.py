@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import broken, mtssl, run, tune
-from mtssl.cli import app
-from mtssl.console import examples
+from mtssl.app.cli import app
+from mtssl.app.console import examples
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -211,7 +211,7 @@ def test_fast(installed):
     for words, more in (['--help'], {}), ([], {'_MTSSL_COMPLETE': 'complete_bash', 'COMP_WORDS': 'mtssl pretrain --workers m', 'COMP_CWORD': '3'}):
         done = run(installed.python, '-X', 'importtime', installed.mtssl, *words, env={**installed.env, **more})
         loaded = {line.split('|')[-1].strip() for line in done.stderr.splitlines() if line.startswith('import time:')}
-        assert 'mtssl.console' in loaded and not loaded & set(slow), loaded & set(slow)
+        assert 'mtssl.app.console' in loaded and not loaded & set(slow), loaded & set(slow)
 
 
 @pytest.mark.parametrize('words, message', [

@@ -22,7 +22,7 @@ def music(tmp_path_factory):
 
 def start(music, store):
     "A build in another process, of 10 ms a track at least, so that there is time to interrupt it"
-    code = ('import time; from mtssl.corpus import _Writer, build_corpus\n'
+    code = ('import time; from mtssl.music.corpus import _Writer, build_corpus\n'
             'add, _Writer.interval = _Writer.add, .1\n'
             '_Writer.add = lambda *args: (add(*args), time.sleep(.01))\n'
             f'build_corpus({str(music)!r}, {str(store)!r}, jobs=2, shard_frames=1_000_000)')
@@ -56,7 +56,7 @@ def alive(pid):
 @linux
 def test_interrupted_twice(music, tmp_path):
     "Stopped, so that its lock is seen, and killed; then stopped by Ctrl-C; then brought to its end"
-    from mtssl.corpus import Corpus, build_corpus, check_corpus
+    from mtssl.music.corpus import Corpus, build_corpus, check_corpus
     store, done = tmp_path/'store', 0
     for sign in signal.SIGKILL, signal.SIGINT:
         build, before = start(music, store), stored(store)
@@ -89,12 +89,12 @@ def test_full_disk(music, tmp_path, installed):
     assert done.returncode == 1 and done.stderr.startswith('mtssl: The disk is full after') and done.stderr.count('\n') == 1, done.stderr
     assert 0 < journalled(store) < 500
     run(*words, env=installed.env)
-    from mtssl.corpus import Corpus, check_corpus
+    from mtssl.music.corpus import Corpus, check_corpus
     assert len(Corpus(store)) == 500 and not len(check_corpus(store, quiet=True)) and not (store/'journal.sqlite').exists()
 
 
 def _crashing(path, sr):
-    from mtssl.audio import AudioError
+    from mtssl.music.audio import AudioError
     if path.endswith('7'): os.kill(os.getpid(), signal.SIGKILL)
     if path.endswith('5'): raise AudioError(path, 'empty, 0 bytes')
     if path.endswith('4'): raise MemoryError('no room')
@@ -166,9 +166,10 @@ def bad():
 
 @linux
 def test_every_bad_input(bad):
-    from mtssl.corpus import Corpus, RandomCrops
+    from mtssl.music.corpus import Corpus
+    from mtssl.music.crops import RandomCrops
     folder, expected, usable = bad
-    code = ('import os, sys; from mtssl.corpus import build_corpus\n'
+    code = ('import os, sys; from mtssl.music.corpus import build_corpus\n'
             'if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)  # permissions do not bind root\n'
             'print(sum(build_corpus(sys.argv[1], sys.argv[2], jobs=1, quiet=True).problem_counts.values()))')
     done = run(sys.executable, '-c', code, folder, folder.parent/'store')
@@ -184,7 +185,7 @@ def test_every_bad_input(bad):
 
 
 def test_file_deleted_meanwhile(music, tmp_path):
-    from mtssl.corpus import build_corpus
+    from mtssl.music.corpus import build_corpus
     folder = Path(shutil.copytree(music/'album1', tmp_path/'music'))
     last = sorted(folder.iterdir())[-1]
     corpus = build_corpus(folder, tmp_path/'store', jobs=1, quiet=True, group=lambda name: last.unlink(missing_ok=True) or 'all')  # listed, then gone
@@ -195,7 +196,8 @@ def test_from_every_source(tmp_path):
     "The same eight sounds as a folder, a list, a table, a Hugging Face data set and tar shards: the same samples and crops"
     import tarfile
     from datasets import Audio, Dataset
-    from mtssl.corpus import RandomCrops, build_corpus
+    from mtssl.music.crops import RandomCrops
+    from mtssl.music.corpus import build_corpus
     (tmp_path/'music').mkdir()
     names = [f'{i:02}.flac' for i in range(8)]
     for i, name in enumerate(names): soundfile.write(tmp_path/'music'/name, noise(i), 22050)
@@ -220,7 +222,7 @@ def test_from_every_source(tmp_path):
 
 def test_crops_do_not_depend_on_processes(music, tmp_path):
     "Built by one process and cropped in this one, built by three and cropped by two workers of a new one"
-    code = ('import hashlib, sys; from mtssl.corpus import *\n'
+    code = ('import hashlib, sys; from mtssl.music.corpus import *\n'
             'def digest(store, jobs, workers):\n'
             '    corpus = build_corpus(sys.argv[1], store, jobs=jobs, quiet=True)\n'
             '    dls = corpus_dls(corpus, seconds=.4, bs=8, crops_per_epoch=160, seed=5, device="cpu", silence=-50, num_workers=workers)\n'
@@ -240,7 +242,7 @@ def test_memory_is_flat(tmp_path):
         folder = tmp_path/('few' if i < 200 else 'many')/f'{i % 50}'
         folder.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder/f'{i:05}.wav', wave * (1 - i / 9999), 8000)
-    code = ('import resource, sys; from mtssl.corpus import *\n'
+    code = ('import resource, sys; from mtssl.music.corpus import *\n'
             'for music in sys.argv[1:]:\n'
             '    corpus = build_corpus(music, music + " store", sr=8000, jobs=1, quiet=True)\n'
             '    RandomCrops(corpus, .05)[range(64)]\n'

@@ -1,6 +1,6 @@
-"""The published sets in miniature: every layout that `mtssl.public_sets` reads goes through `mtssl probe`.
+"""The published sets in miniature: every layout that `mtssl.probing.public_sets` reads goes through `mtssl probe`.
 
-The miniatures are written by the functions `..._tree` of the notebook nbs/03b_public_sets.ipynb, which shows each and checks its table.
+The miniatures are written by the functions `..._tree` of the notebook nbs/61_probing.public_sets.ipynb, which shows each and checks its table.
 """
 import ast, json
 
@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 def notebook_trees():
     "Name of a set -> the notebook's function that writes its miniature below a folder and returns the specification to read it by"
     space = {}
-    exec('from mtssl.public_sets import *', space)
-    for cell in json.loads((root/'nbs/03b_public_sets.ipynb').read_text(encoding='utf-8'))['cells']:
+    exec('from mtssl.probing.public_sets import *', space)
+    for cell in json.loads((root/'nbs/61_probing.public_sets.ipynb').read_text(encoding='utf-8'))['cells']:
         if cell['cell_type'] != 'code': continue
         source = ''.join(cell['source'])
         wanted = (ast.Import, ast.ImportFrom) if source.startswith('#| export') else (ast.Import, ast.ImportFrom, ast.FunctionDef)
@@ -36,12 +36,12 @@ def data(tmp_path_factory):
 def encoder(tmp_path_factory):
     "A saved encoder with random weights"
     import mtssl.models
-    from mtssl.encoders import encoders
+    from mtssl.encoding.encoder import encoders
     return encoders.make('tcn(width=16, blocks=2)', sr=16_000).save_pretrained(tmp_path_factory.mktemp('encoder')/'random')
 
 
 def test_every_set_has_a_miniature():
-    from mtssl.datasets import sets_table
+    from mtssl.probing.datasets import sets_table
     assert {r['name'] for r in sets_table()} - {'csv', 'folder', 'synth', 'mirdata'} == set(trees)
 
 
@@ -52,9 +52,9 @@ def test_found(data, installed):
 
 @pytest.mark.parametrize('name', [*sorted(trees), 'synth'])
 def test_probe(name, data, encoder, tmp_path, monkeypatch):
-    from mtssl.cli import app
-    from mtssl.datasets import labelled_set
-    from mtssl.probes import metrics
+    from mtssl.app.cli import app
+    from mtssl.probing.datasets import labelled_set
+    from mtssl.probing.metrics import metrics
     folder, specs = data
     monkeypatch.setenv('MTSSL_DATA', str(folder))
     dataset = labelled_set(specs[name])
@@ -69,7 +69,7 @@ def test_probe(name, data, encoder, tmp_path, monkeypatch):
 
 def test_missing(data, installed, tmp_path):
     "What the command line says of a set that is not there, and a loader of one that is not all there"
-    from mtssl.public_sets import gtzan
+    from mtssl.probing.public_sets import gtzan
     done = run(installed.mtssl, 'probe', 'nowhere', 'nsynth', env={**installed.env, 'MTSSL_DATA': str(tmp_path)}, check=False)
     assert done.returncode == 1 and "there is no 'nsynth-train/examples.json'" in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     with pytest.raises(ValueError, match='900 of 930 audio files are missing.*Get them from .*, or do without them with partial=True'): gtzan(data[0]/'gtzan')

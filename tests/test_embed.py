@@ -9,11 +9,11 @@ import soundfile
 import torch
 import mtssl.models # gives encoders `save_pretrained`
 from conftest import broken, mtssl, run
-from mtssl.encoders import encoders
+from mtssl.encoding.encoder import encoders
 
 measured = '''
 import resource, sys
-from mtssl.collection import embed_collection
+from mtssl.embedding.collection import embed_collection
 model, *jobs = sys.argv[1:]
 for folder, out in zip(jobs[::2], jobs[1::2]):
     found = embed_collection(model, folder, out, frames=True, jobs=1, quiet=True)

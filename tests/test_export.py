@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import run
-from mtssl.cli import app
-from mtssl.encoders import default_layers, encoders, pool
-from mtssl.models import Encoder
+from mtssl.app.cli import app
+from mtssl.encoding.encoder import default_layers, encoders, pool
+from mtssl.encoding.encoder import Encoder
 from typer.testing import CliRunner
 
 deployed = '''

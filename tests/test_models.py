@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mtssl.encoders import encoders
-from mtssl.models import Encoder
-from mtssl.pretrain import pretrain, resume
+from mtssl.encoding.encoder import encoders
+from mtssl.encoding.encoder import Encoder
+from mtssl.pretraining.runs import pretrain, resume
 
 specs = ['timm:test_efficientnet' if name == 'timm' else f'{name}:tiny' for name in sorted(encoders)]
 described = lambda name, **arguments: json.dumps(dict(encoder=dict(name=name, arguments=arguments)))
@@ -93,8 +93,8 @@ def test_an_encoder_of_another_process(model, tmp_path):
     program = '''
 import torch
 from fastcore.basics import store_attr
-from mtssl.encoders import encoders
-from mtssl.models import Encoder
+from mtssl.encoding.encoder import encoders
+from mtssl.encoding.encoder import Encoder
 @encoders.register('mine')
 class Mine(Encoder):
     def __init__(self, sr=22_050, dim=4):
@@ -111,8 +111,8 @@ assert type(Encoder.from_pretrained('mine')) is Mine
 
 def test_a_checkpoint_that_is_a_pickle(tmp_path):
     "last.pt is read as weights only, and one that is damaged is named"
-    from mtssl.corpus import build_corpus
-    from mtssl.synth import synthesise
+    from mtssl.music.corpus import build_corpus
+    from mtssl.music.synth.mix import synthesise
     corpus = build_corpus(((f'clip{i}', wave) for i, (wave, _) in enumerate(synthesise(12, 2., seed=0, jobs=1))), tmp_path/'corpus', quiet=True)
     pretrain(corpus, tmp_path/'run', encoder='tcn(width=8, blocks=1)', workers='mfcc', epochs=1, seconds=1.5, bs=2, crops_per_epoch=4, device='cpu', quiet=True)
     checkpoint = tmp_path/'run'/'checkpoints'/'last.pt'
@@ -125,11 +125,11 @@ def test_a_checkpoint_that_is_a_pickle(tmp_path):
 
 def test_from_at_the_command_line(tmp_path):
     "mtssl pretrain --from a run, on other music, with other options"
-    from mtssl.datasets import save_set, synth
+    from mtssl.probing.datasets import save_set, synth
     save_set(synth(12, 4, 2., 22_050, (1, 2), 1, True), tmp_path/'music', 22_050)
     pretrain(tmp_path/'music'/'train', tmp_path/'a', encoder='tcn(width=8, blocks=1)', workers='mfcc,onset', epochs=1, seconds=1.5, bs=2, crops_per_epoch=4, device='cpu', jobs=1, quiet=True)
     command = 'pretrain music/test --from a --out b --workers mfcc,chroma_cqt --lr 1e-4 --device cpu --jobs 1'
-    done = subprocess.run([sys.executable, '-c', 'from mtssl.cli import main; main()', *command.split()], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', 'from mtssl.app.cli import main; main()', *command.split()], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path/'b'/'config.json').read_text())
     assert config['taken'] == dict(workers=['mfcc'], new=['chroma_cqt'], dropped=['onset'], weighting=False)

@@ -4,13 +4,13 @@ import torch
 from fastai.basics import Callback
 from safetensors.torch import load_file
 
-from mtssl.corpus import build_corpus
-from mtssl.distortions import distortions
-from mtssl.encoders import encoders
-from mtssl.pretrain import pretrain, resume
-from mtssl.synth import synthesise
-from mtssl.targets import targets
-from mtssl.workers import worker_sets
+from mtssl.music.corpus import build_corpus
+from mtssl.pretraining.distortions import distortions
+from mtssl.encoding.encoder import encoders
+from mtssl.pretraining.runs import pretrain, resume
+from mtssl.music.synth.mix import synthesise
+from mtssl.features.targets import targets
+from mtssl.pretraining.workers import worker_sets
 
 specs = ['timm:test_efficientnet' if name == 'timm' else f'{name}:tiny' for name in sorted(encoders)]
 asked = [*worker_sets['all'], 'frame(logmel, masked=.4)', 'clip(mfcc, masked=.4)', 'frame(mfcc, context=3)']

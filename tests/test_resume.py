@@ -5,10 +5,10 @@ import torch
 from fastai.basics import Callback
 from safetensors.torch import load_file
 
-from mtssl.corpus import build_corpus
-from mtssl.pretrain import pretrain, resume
-from mtssl.synth import synthesise
-from mtssl.weighting import weightings
+from mtssl.music.corpus import build_corpus
+from mtssl.pretraining.runs import pretrain, resume
+from mtssl.music.synth.mix import synthesise
+from mtssl.pretraining.weighting import weightings
 
 given = {'manual': 'manual(mfcc=2.)', 'schedule': 'schedule(onset=[(0, 0), (.5, 1)])'}
 specs = [given.get(name, name) for name in weightings] + [f'{name}(full=True)' for name in ('pcgrad', 'gradnorm')]

@@ -44,9 +44,9 @@ def test_imports(installed, tmp_path):
 
 
 def test_import_is_light(installed, tmp_path):
-    code = f'import sys, mtssl, mtssl.cli; print(*sorted(set({slow}) & set(sys.modules)))'
+    code = f'import sys, mtssl, mtssl.app.cli; print(*sorted(set({slow}) & set(sys.modules)))'
     loaded = run(installed.python, '-c', code, cwd=tmp_path, env=installed.env).stdout.strip()
-    assert not loaded, f'mtssl.cli imports {loaded} at once; import inside the command, so that --help answers at once'
+    assert not loaded, f'mtssl.app.cli imports {loaded} at once; import inside the command, so that --help answers at once'
 
 
 def cpu(*command, **kw):

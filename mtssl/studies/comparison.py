@@ -140,7 +140,7 @@ def effects(self: Comparison,
     k0, w0, found = workers, weighting, []
     def add(effect, k, w, signs):
         encoders = [e for e in dict.fromkeys(known['encoder']) if all((e, *pair) in cell for pair in signs)]
-        weights = {cell[e, *pair]: sign / len(encoders) for e in encoders for pair, sign in signs.items()}
+        weights = {cell[(e, *pair)]: sign / len(encoders) for e in encoders for pair, sign in signs.items()}
         if weights: found.extend(dict(effect=effect, workers=k, weighting=w, task=t, encoders=len(encoders), **self.contrast(t, weights)) for t in self.tasks)
     for k in others('workers', k0): add('workers', k, w0, {(k, w0): 1, (k0, w0): -1})
     for w in others('weighting', w0): add('weighting', k0, w, {(k0, w): 1, (k0, w0): -1})

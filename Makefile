@@ -1,4 +1,4 @@
-# `make` lists what there is. PYTHON=... names the interpreter of a new .venv (3.10, 3.11 or 3.12), JOBS=... the number of test processes.
+# `make` lists what there is. PYTHON=... names the interpreter of a new .venv (3.10 to 3.13), JOBS=... the number of test processes.
 JOBS ?= 2
 described := settings.ini setup.py pyproject.toml tools/venv.sh
 export PYTHON
@@ -20,13 +20,18 @@ demo: .venv/.setup ## synthesise, pre-train, probe: runs/demo/report.html
 dev: .venv/.dev ## setup, and the tools to change and test the package
 .venv/.dev: $(described)
 	@tools/venv.sh '.[dev]'
+	@if [ -d .git ] && [ -z "$(CI)" ]; then .venv/bin/nbdev_install_hooks && git config --local merge.nbdev-merge.driver '.venv/bin/nbdev_merge %O %A %B %P'; fi
 	@touch .venv/.setup $@
 
 test: .venv/.dev ## all that CI runs
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS) tests
 
-export: .venv/.dev ## modules from notebooks
+lint: .venv/.dev ## what ruff finds, for Python 3.10 on
+	.venv/bin/ruff check .
+
+export: .venv/.dev ## modules from notebooks, and the names they register
 	.venv/bin/nbdev_export
+	.venv/bin/python tools/names.py
 
 notebooks: .venv/.dev ## run every notebook and store its outputs
 	.venv/bin/python tools/execute.py

@@ -4,14 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-works() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+works() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 if ! works .venv/bin/python; then
-    for python in ${PYTHON:-python3 python3.12 python3.11 python3.10 python}; do works "$python" && break || python=; done
-    if [ -z "$python" ] && [ -z "${PYTHON:-}" ]; then python=$(uv python find --no-python-downloads '>=3.10,<3.13' 2>/dev/null) || true; fi
+    for python in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python}; do works "$python" && break || python=; done
+    if [ -z "$python" ] && [ -z "${PYTHON:-}" ]; then python=$(uv python find --no-python-downloads '>=3.10,<3.14' 2>/dev/null) || true; fi
     if [ -z "$python" ]; then
         found=$("${PYTHON:-python3}" --version 2>&1 | head -n 1) || found='not there'
-        echo "mtssl needs Python 3.10, 3.11 or 3.12, but ${PYTHON:-python3} is ${found}: install one of them, or name it with make ... PYTHON=/path/to/python3.12." >&2
+        echo "mtssl needs Python 3.10, 3.11, 3.12 or 3.13, but ${PYTHON:-python3} is ${found}: install one of them, or name it with make ... PYTHON=/path/to/python3.12." >&2
         exit 1
     fi
     rm -rf .venv

@@ -45,7 +45,7 @@ class Step:
 
 def measure(wave, encoder, repeats):
     "Rows of the table and the cost of a step under `equal`, s"
-    specs = [*weightings, 'nash_mtl(every=1)'] + [f'{n}(full=True)' for n, w in weightings.items() if w.at_seam]
+    specs = [*weightings, 'nash_mtl(every=1)'] + [f'{n}(full=True)' for n, w in weightings.items() if w.needs_gradients]
     equal = Step(wave, encoder, 'equal')
     equal()
     ratio, seconds = {}, []

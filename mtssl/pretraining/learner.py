@@ -58,8 +58,8 @@ class WorkerRecorder(Callback):
         m = self.model
         losses = torch.stack(list(m.worker_losses.values()))
         if self.training:
-            weighted = m.weighting.used.abs() * losses
-            self.used.append(torch.stack([m.weighting.used, weighted / weighted.sum().clamp(min=1e-12)]))
+            weighted = m.weighting.last_weights.abs() * losses
+            self.used.append(torch.stack([m.weighting.last_weights, weighted / weighted.sum().clamp(min=1e-12)]))
         else:
             scores = torch.stack([torch.as_tensor(w.score, device=losses.device) for w in m.workers.values()])
             self.seen.append((find_bs(self.yb), torch.stack([losses, scores, m.gram.diagonal().sqrt()]), m.gram))
@@ -91,7 +91,7 @@ class DriveWeighting(Callback):
         kept = [getattr(m, name) for m in self.model.modules() for name in getattr(m, 'no_decay', ())]
         for p in params(self.model.weighting) + kept: self.opt.state[p]['do_wd'] = False
         self.precision = next((c for c in self.learn.cbs if isinstance(c, MixedPrecision)), None)
-        if self.model.weighting.at_seam and self.precision and self.precision.amp_mode == AMPMode.FP16:
+        if self.model.weighting.needs_gradients and self.precision and self.precision.amp_mode == AMPMode.FP16:
             raise ValueError(f'{type(self.model.weighting).__name__} does not work in fp16, whose scaling its gradients would not see; use bf16 or float32.')
 
     def before_batch(self):

@@ -17,10 +17,10 @@ from ..core.arrays import seeded
 from ..features.analysis import Analysis
 from ..features.statistics import Statistics, fit_statistics
 from ..encoding.encoder import Encoder, encoders
-from .views import Whole, hear, unchanged
+from .views import Whole, make_batch, unchanged
 from .distortions import make_distortions
 from .workers import Workers, make_workers
-from .weighting import Seam, Weighting, inner_products, weightings
+from .weighting import LayerCut, Weighting, inner_products, weightings
 
 # %% ../../nbs/44_pretraining.model.ipynb #aa6f5aee
 class NonFiniteLoss(FloatingPointError):
@@ -60,7 +60,7 @@ class PretrainModel(nn.Module):
         analysis = Analysis(wave, e.sr, e.front_hop).every(e.hop // e.front_hop) if e.front_hop else Analysis(wave, e.sr, e.hop)
         draw, distort = (torch.rand, self.distort) if self.training else (seeded(0), unchanged)
         for view in self.views:
-            with uncounted(e) if batches else nullcontext(): batches[view] = hear(e, view, analysis, self.statistics, draw, distort)
+            with uncounted(e) if batches else nullcontext(): batches[view] = make_batch(e, view, analysis, self.statistics, draw, distort)
         return batches
 
 # %% ../../nbs/44_pretraining.model.ipynb #5773b1dc
@@ -68,7 +68,7 @@ class PretrainModel(nn.Module):
 def again(self: PretrainModel, batches: dict # from `forward`
          ) -> dict: # `{view: Batch}`
     "The same sounds and targets, heard by the encoder as it is now"
-    return {view: b.at(self.encoder(b.heard, layers=True, analysis=b.front)[1]) for view, b in batches.items()}
+    return {view: b.with_layers(self.encoder(b.heard, layers=True, analysis=b.front)[1]) for view, b in batches.items()}
 
 @patch
 def losses_of(self: PretrainModel, batches: dict # from `forward`
@@ -78,11 +78,11 @@ def losses_of(self: PretrainModel, batches: dict # from `forward`
 
 @patch
 def cut(self: PretrainModel, batches: dict # from `forward`
-       ) -> tuple: # the `Seam` of all layers of all views, and the batches beyond it
+       ) -> tuple: # the `LayerCut` of all layers of all views, and the batches beyond it
     "Batches whose layers are copies that stop gradients"
-    seam = Seam([layer for b in batches.values() for layer in b.layers], self.encoder.parameters())
+    seam = LayerCut([layer for b in batches.values() for layer in b.layers], self.encoder.parameters())
     leaves = iter(seam.leaves)
-    return seam, {view: b.at([next(leaves) for _ in b.layers]) for view, b in batches.items()}
+    return seam, {view: b.with_layers([next(leaves) for _ in b.layers]) for view, b in batches.items()}
 
 # %% ../../nbs/44_pretraining.model.ipynb #4fd95a98
 @patch
@@ -94,11 +94,11 @@ def loss(self: PretrainModel, batches: dict, # from `forward`
     if track is not None:
         for b in batches.values(): b.track = track
     with torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
-        if self.weighting.at_seam or not self.training: seam, batches = self.cut(batches)
+        if self.weighting.needs_gradients or not self.training: seam, batches = self.cut(batches)
         losses = self.losses_of(batches)
         if not torch.stack(list(losses.values())).isfinite().all(): raise NonFiniteLoss(losses)
         total = self.weighting(losses, seam)
-        if not torch.isfinite(total + self.weighting.used.sum()): raise NonFiniteLoss(losses)
+        if not torch.isfinite(total + self.weighting.last_weights.sum()): raise NonFiniteLoss(losses)
         if not self.training: self.gram, total = inner_products(seam.gradients(losses)), total.detach()
     self.worker_losses = {name: loss.detach() for name, loss in losses.items()}
     return total

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['weightings', 'Weighting', 'Equal', 'by_worker', 'Manual', 'Schedule', 'Uncertainty', 'IMTLL', 'UncertaintyRevised',
-           'GLS', 'LogSum', 'STCH', 'Hypervolume', 'PaseSoftmax', 'RLW', 'DWA', 'PaseAdaptive', 'FAMO', 'Seam',
-           'inner_products', 'Carry', 'GradientWeighting', 'GradNorm', 'installed', 'FromTorchJD', 'PCGrad', 'MGDA',
-           'IMTLG', 'AlignedMTL', 'UPGrad', 'CAGrad', 'GradVac', 'NashMTL']
+           'GLS', 'LogSum', 'STCH', 'Hypervolume', 'PaseSoftmax', 'RLW', 'DWA', 'PaseAdaptive', 'FAMO', 'LayerCut',
+           'inner_products', 'InjectGradients', 'GradientWeighting', 'GradNorm', 'installed', 'FromTorchJD', 'PCGrad',
+           'MGDA', 'IMTLG', 'AlignedMTL', 'UPGrad', 'CAGrad', 'GradVac', 'NashMTL']
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #009cc381
 import numpy as np
@@ -25,13 +25,13 @@ weightings = Registry('weighting')
 class Weighting(nn.Module):
     "Makes one scalar of the workers' losses; subclasses define `combine(losses [K])`"
     rate = 1. # learning rate of its own parameters, in multiples of the encoder's
-    steady = True # does the total depend on nothing but losses and parameters?
-    at_seam = False # does it need the workers' gradients, see `Seam`?
+    stateless = True # does the total depend on nothing but losses and parameters?
+    needs_gradients = False # does it need the workers' gradients, see `LayerCut`?
     progress = 0. # of the training, 0 to 1
     def __init__(self, names: list): # the workers, in order
         super().__init__()
         self.names = list(names)
-        self.register_buffer('used', torch.ones(len(self.names)))
+        self.register_buffer('last_weights', torch.ones(len(self.names)))
 
     def stack(self, losses: dict # `{name: scalar}`
              ) -> torch.Tensor: # `[K]`, in the order of `names`
@@ -41,14 +41,14 @@ class Weighting(nn.Module):
         return torch.stack([losses[n] for n in self.names])
 
     def forward(self, losses: dict, # `{name: scalar}`
-                seam=None # a `Seam`, for those that need gradients
+                cut=None # a `LayerCut`, for those that need gradients
                ) -> torch.Tensor: # scalar, to minimise
         "The one number to minimise"
         values = self.stack(losses)
-        if not (self.training or self.steady): return values.sum()
+        if not (self.training or self.stateless): return values.sum()
         if not values.requires_grad: values.requires_grad_()
         total = self.combine(values)
-        if self.training: self.used = torch.autograd.grad(total, values, retain_graph=True)[0].clone(memory_format=torch.contiguous_format)
+        if self.training: self.last_weights = torch.autograd.grad(total, values, retain_graph=True)[0].clone(memory_format=torch.contiguous_format)
         return total
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #fc37edad
@@ -56,8 +56,8 @@ class Weighting(nn.Module):
 def weights(self: Weighting,
             losses: dict # `{name: scalar}`
            ) -> dict: # `{name: float}`
-    "How much each loss counts: the derivative of the total, or for a weighting that is not steady what it was in the last step"
-    if not self.steady: return dict(zip(self.names, self.used.tolist()))
+    "How much each loss counts: the derivative of the total, or for a weighting that is not stateless what it was in the last step"
+    if not self.stateless: return dict(zip(self.names, self.last_weights.tolist()))
     with torch.enable_grad():
         values = self.stack(losses).detach().requires_grad_()
         gradient, = torch.autograd.grad(self.combine(values), values)
@@ -209,7 +209,7 @@ class PaseSoftmax(Weighting):
 @weightings.register('rlw', reads='nothing', source='Lin et al. 2021, arXiv 2111.10603')
 class RLW(Weighting):
     "Random weights, the softmax of normal draws, new at every step"
-    steady = False
+    stateless = False
     def __init__(self, names): # the workers, in order
         super().__init__(names)
         self.combine = scalarization.Random()
@@ -217,7 +217,7 @@ class RLW(Weighting):
 @weightings.register('dwa', reads='losses of the last two epochs', source='Liu et al. 2019, arXiv 1803.10704')
 class DWA(Weighting):
     "Workers whose loss fell least over the last epoch count most; the first two epochs are equal"
-    steady = False
+    stateless = False
     def __init__(self, names, # the workers, in order
                  temperature: float = 2. # the larger, the more equal; above 0
                 ):
@@ -241,7 +241,7 @@ class DWA(Weighting):
 @weightings.register('pase_adaptive', reads='losses of the last steps', source='meant in santi-pdp/pase, first commit')
 class PaseAdaptive(Weighting):
     "Weights softmax(temperature Q), Q the running mean of how much each loss fell a step: what improves counts more"
-    steady = False
+    stateless = False
     def __init__(self, names, # the workers, in order
                  temperature: float = 10., # the larger, the less equal
                  decay: float = .9 # of the running mean, 0 to 1
@@ -262,7 +262,7 @@ class PaseAdaptive(Weighting):
 @weightings.register('famo', reads='losses, before and after the step', source='Liu et al. 2023, arXiv 2306.03792')
 class FAMO(Weighting):
     "Seeks one relative rate of decrease for all losses, measuring every batch again after the step"
-    steady = False
+    stateless = False
     def __init__(self, names, # the workers, in order
                  lr: float = .025, # of the logits
                  weight_decay: float = 1e-3 # of the logits
@@ -287,7 +287,7 @@ class FAMO(Weighting):
         adam.state[w] = dict(step=state[2, 0].cpu().clone(), exp_avg=state[0].to(w).clone(), exp_avg_sq=state[1].to(w).clone())
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #8aaa86a5
-class Seam:
+class LayerCut:
     "Where encoder and workers meet: the encoder's layers, and copies of them, where gradients stop, for the workers to read"
     def __init__(self, layers: list, # the encoder's layers, each `[B, D_l, N]`
                  parameters=() # of the encoder, for those who ask for gradients there
@@ -323,7 +323,7 @@ def inner_products(rows: list # for each loss a sequence of tensors, `None` for 
     return gram
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #37b4db30
-class Carry(torch.autograd.Function):
+class InjectGradients(torch.autograd.Function):
     "The identity on `value`, with given gradients at some tensors"
     @staticmethod
     def forward(ctx, value, n, *layers_and_gradients):
@@ -335,25 +335,25 @@ class Carry(torch.autograd.Function):
 
 class GradientWeighting(Weighting):
     "Weights from the inner products of the workers' gradients; subclasses define `weigh(gram [K, K], losses [K])`"
-    steady, at_seam = False, True
+    stateless, needs_gradients = False, True
     def __init__(self, names, # the workers, in order
                  full: bool = False # gradients of all the encoder's parameters, rather than of its layers?
                 ):
         super().__init__(names)
         self.full = full
 
-    def forward(self, losses, seam=None):
+    def forward(self, losses, cut=None):
         if not self.training: return super().forward(losses)
-        if seam is None: raise ValueError(f'{type(self).__name__} weighs gradients and needs a seam beside the losses.')
-        with torch.autocast(seam.layers[0].device.type, enabled=False):
-            values, rows = self.stack(losses), seam.gradients({n: losses[n] for n in self.names})
-            gram = inner_products([seam.at_parameters(row) for row in rows] if self.full else rows).to(values)
+        if cut is None: raise ValueError(f'{type(self).__name__} weighs gradients and needs a LayerCut beside the losses.')
+        with torch.autocast(cut.layers[0].device.type, enabled=False):
+            values, rows = self.stack(losses), cut.gradients({n: losses[n] for n in self.names})
+            gram = inner_products([cut.at_parameters(row) for row in rows] if self.full else rows).to(values)
             if bad := [n for n, fine in zip(self.names, gram.diagonal().isfinite().tolist()) if not fine]:
                 raise FloatingPointError(f"The gradient of {', '.join(bad)} is not finite; lower the learning rate or leave the worker out.")
-            self.used = self.weigh(gram, values.detach())
-            mixed = [sum(w * g for w, g in zip(self.used, column) if g is not None) for column in zip(*rows)]
-            there = [(x, m) for x, m in zip(seam.layers, mixed) if torch.is_tensor(m)]
-            return Carry.apply(values.sum(), len(there), *[x for x, _ in there], *[m.to(x) for x, m in there])
+            self.last_weights = self.weigh(gram, values.detach())
+            mixed = [sum(w * g for w, g in zip(self.last_weights, column) if g is not None) for column in zip(*rows)]
+            there = [(x, m) for x, m in zip(cut.layers, mixed) if torch.is_tensor(m)]
+            return InjectGradients.apply(values.sum(), len(there), *[x for x, _ in there], *[m.to(x) for x, m in there])
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #ae3ed9ea
 @weightings.register('gradnorm', reads='gradients', source='Chen et al. 2018, arXiv 1711.02257')
@@ -377,8 +377,8 @@ class GradNorm(GradientWeighting):
         self.imbalance = ((norms - aim) / aim.mean()).abs().sum()
         return weights.detach()
 
-    def forward(self, losses, seam=None):
-        total = super().forward(losses, seam)
+    def forward(self, losses, cut=None):
+        total = super().forward(losses, cut)
         if not self.training: return total
         imbalance, self.imbalance = self.imbalance, self.imbalance.detach()
         return total + imbalance - self.imbalance
@@ -472,7 +472,7 @@ class NashMTL(FromTorchJD):
 
     def weigh(self, gram, losses):
         self.steps = self.steps + 1
-        if (self.steps - 1) % self.every or len(losses) == 1: return self.used
+        if (self.steps - 1) % self.every or len(losses) == 1: return self.last_weights
         values, vectors = torch.linalg.eigh(self.relative(gram))
         self.method.prvs_alpha = self.bargain.cpu().numpy()
         with warnings.catch_warnings():

@@ -59,14 +59,14 @@ class RegressionWorker(Worker):
         return self.head(z)
 
     def loss(self, z, batch):
-        prediction, target = self.asked(self.predict(z, batch), batch.target(self.target), batch.answers.get('hidden'))
+        prediction, target = self.select_frames(self.predict(z, batch), batch.target(self.target), batch.answers.get('hidden'))
         loss = loss_functions[self.loss_name](prediction, target)
         self.score = 1 - (loss if self.loss_name == 'cosine' else F.mse_loss(prediction, target)).detach()
         return loss
 
 # %% ../../nbs/42_pretraining.workers.ipynb #eecd6f55
 @patch
-def asked(self: RegressionWorker,
+def select_frames(self: RegressionWorker,
           prediction, # `[B, F * context, N]`
           target, # `[B, F, N]`
           hidden # `[B, N]`; None: nothing is hidden
@@ -327,5 +327,5 @@ def workers_table() -> list: # one dict a set, a worker and a target
         alone, clip = map(measured('worker').get(name, {}).get, ('alone', 'clip'))
         return dict(name=name, kind=kind, hears=type(worker.view).__name__.lower(), values=values, parameters=count_parameters(worker), alone=alone, clip=clip, summary=summary)
     sets = [dict(name=name, kind='set', hears='', values='', parameters='', alone='', clip='', summary=', '.join(members)) for name, members in worker_sets.items()]
-    return [*sets, *(row(r['name'], 'worker', r['summary']) for r in workers.table()),
-            *(row(r['name'], 'target', r['summary']) for r in targets.table() if r['name'] not in workers)]
+    return [*sets, *(row(r['name'], 'worker', r['summary']) for r in workers.rows()),
+            *(row(r['name'], 'target', r['summary']) for r in targets.rows() if r['name'] not in workers)]

@@ -68,10 +68,11 @@ def test_index(site, index):
 def test_reference(site):
     "The API page has every name that a module exports, and keeps no copy that could grow stale"
     html = (site/'api.html').read_text(encoding='utf-8')
-    for path in sorted((root/'mtssl').glob('*.py')):
+    for path in sorted((root/'mtssl').rglob('*.py')):
         names = [n.value for n in ast.parse(path.read_text(encoding='utf-8')).body if isinstance(n, ast.Assign) and getattr(n.targets[0], 'id', '') == '__all__']
+        room = '.'.join(path.relative_to(root/'mtssl').with_suffix('').parts)
         for name in ast.literal_eval(names[0]) if names else ():
-            assert re.search(rf'<a href="{path.stem}\.html(?:#[^"]*)?"><code>{name}</code></a>', html), f'api.html does not lead to mtssl.{path.stem}.{name}'
+            assert re.search(rf'<a href="{re.escape(room)}\.html(?:#[^"]*)?"><code>{name}</code></a>', html), f'api.html does not lead to mtssl.{room}.{name}'
     for cell in json.loads((root/'nbs/api.ipynb').read_text())['cells']: assert not cell.get('outputs'), 'nbs/api.ipynb stores an output; the site makes it anew: run tools/execute.py nbs/api.ipynb'
 
 
@@ -164,7 +165,7 @@ def test_browser_search(site, address, tab):
     assert page.locator('[role=option]').nth(1).get_attribute('aria-selected') == 'true'
     page.keyboard.press('ArrowUp')
     page.keyboard.press('Enter')
-    page.wait_for_url(re.compile(r'/targets\.html#tempogram'))
+    page.wait_for_url(re.compile(r'/features\.targets\.html#tempogram'))
     page.wait_for_function("Math.abs(document.querySelector(location.hash).getBoundingClientRect().top) < 200")
     page.get_by_role('button', name='Search').click()
     page.keyboard.type('xyzzyx')
@@ -175,12 +176,12 @@ def test_browser_search(site, address, tab):
 
 def test_browser_search_from_a_folder(site, browser):
     page = browser.new_page()
-    page.goto((site/'targets.html').as_uri())
+    page.goto((site/'features.targets.html').as_uri())
     page.keyboard.press('/')
     page.keyboard.type('Registry')
     page.locator('[role=option] mark').first.wait_for(timeout=15000)
     page.keyboard.press('Enter')
-    page.wait_for_url('**/registry.html*', timeout=15000)
+    page.wait_for_url('**/core.registry.html*', timeout=15000)
     page.close()
 
 
@@ -197,7 +198,7 @@ def test_browser_dark(address, tab):
     page.locator('.theme[aria-pressed=false]').wait_for()
     button.click()
     assert page.evaluate(ground) == dark and button.get_attribute('aria-pressed') == 'true'
-    page.goto(address + 'targets.html')
+    page.goto(address + 'features.targets.html')
     assert page.evaluate(ground) == dark
     page.get_by_role('button', name='Dark mode').click()
     assert page.evaluate(ground) == light
@@ -205,7 +206,7 @@ def test_browser_dark(address, tab):
 
 def test_browser_copy(address, tab):
     page = tab.page
-    page.goto(address + 'targets.html')
+    page.goto(address + 'features.targets.html')
     block = page.locator('.code').first
     block.get_by_role('button', name='Copy code').focus()
     page.keyboard.press('Enter')
@@ -216,18 +217,18 @@ def test_browser_copy(address, tab):
 def test_browser_reading(address, tab):
     "The section in view is marked; pages before and after lead there and back; a phone has the pages in a drawer"
     page = tab.page
-    page.goto(address + 'targets.html#timbre')
+    page.goto(address + 'features.targets.html#timbre')
     page.locator('aside a[aria-current][href="#timbre"]').wait_for()
     page.locator('a[rel=next]').click()
-    page.wait_for_url(lambda url: not url.endswith('targets.html#timbre'))
+    page.wait_for_url(lambda url: not url.endswith('features.targets.html#timbre'))
     page.locator('a[rel=prev]').click()
-    page.wait_for_url('**/targets.html')
+    page.wait_for_url('**/features.targets.html')
     page.set_viewport_size(dict(width=390, height=844))
     pages = page.locator('#pages')
     pages.wait_for(state='hidden')
     page.get_by_role('button', name='Pages').click()
     pages.wait_for(state='visible')
-    assert pages.locator('[aria-current]').inner_text() == 'Targets' and page.evaluate("document.activeElement.closest('#pages') !== null")
+    assert pages.locator('[aria-current]').first.inner_text() == 'Targets' and page.evaluate("document.activeElement.closest('#pages') !== null")
     page.keyboard.press('Escape')
     pages.wait_for(state='hidden')
 

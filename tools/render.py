@@ -87,7 +87,7 @@ def links(html, place, site, home):
     html = re.sub(r'href="(?![a-z]+:)([^"#]+\.ipynb)(#[^"]*)?"', notebook, html.replace(f'href="{home}/', f'href="{relative("", page)}'))
     named = {PurePosixPath(other).stem: address for other, (address, _) in site.items()}
     def name(match): return f'<a href="{relative(named[match[1]], page)}">{match[0]}</a>' if match[1] in named else match[0]
-    return re.sub(r'(?<!">)<code>(\d\d[a-z]?_\w+)</code>', name, html)
+    return re.sub(r'(?<!">)<code>(\d\d_[a-z][\w.]+)</code>', name, html)
 
 
 def signature(markdown):
@@ -150,7 +150,7 @@ def sections(soup):
     items = []
     for heading in soup.select('h2[id], h3[id], h4[id]'):
         name, symbol = plain(heading), 'symbol' in heading.parent.get('class', ())
-        heading.insert(1, soup.new_tag('a', href=f'#{heading["id"]}', attrs={'class': 'anchor', 'aria-label': f'Link to {name}'}, string='#'))
+        heading.append(soup.new_tag('a', href=f'#{heading["id"]}', attrs={'class': 'anchor', 'aria-label': f'Link to {name}'}, string='#'))
         if heading.name == 'h4' or symbol and '.' in name: continue
         label = f'<code>{escape(name)}</code>' if symbol else escape(name)
         if heading.name == 'h2' or not items: items.append((heading['id'], label, []))

@@ -1,7 +1,7 @@
 """What the encoders cost: CPU time of a training step at one thread.
 
     python benchmarks/encoders.py --pase                             # PASE beside a plain transcription of it
-    python benchmarks/encoders.py --json nbs/encoders_cost.json      # every encoder, and PASE's ratio
+    python benchmarks/encoders.py --json nbs/encoders_cost.json      # every encoder, and PASE's ratio; also the section "encoder" of mtssl/measured.json
 
 A step is a forward pass in training mode with all layers, a loss that reaches every layer, and the backward pass, front-end included. The steps of
 PASE and its plain transcription are interleaved, so that a busy machine slows both alike; the median ratio of neighbouring steps is given.
@@ -14,8 +14,11 @@ from itertools import accumulate
 from statistics import median
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from mtssl.encoding.encoder import count_parameters, encoders
 from mtssl.core.files import versions
+
+from measured import add_option, record
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)
@@ -38,7 +41,7 @@ def step(encoder, wave):
     "CPU seconds of one training step"
     encoder.zero_grad()
     start = time.process_time()
-    layers = encoder(wave, layers=True)[1]
+    layers = encoder.layers(wave)
     sum(layer.square().mean() for layer in layers).backward()
     return time.process_time() - start
 
@@ -69,6 +72,23 @@ def cost(name, clips, seconds, repeats):
     return dict(encoder=name, parameters=count_parameters(encoder), step=round(min(step(encoder, wave) for _ in range(repeats)), 3))
 
 
+def gflop(name):
+    "GFLOP of a forward pass per second of audio, as torch counts them in convolutions and matrix products"
+    encoder = encoders.make(name).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter: encoder(torch.zeros(1, 2 * encoder.sr))
+    return round(counter.get_total_flops() / 2e9, 2)
+
+
+def field(name, longest=16):
+    "Seconds of sound that one frame depends on, measured on a narrow encoder of the same reach; 'clip' for all of the clip"
+    encoder = encoders.make({'tcn': 'tcn(width=16)', 'timm': 'timm'}.get(name, f'{name}:tiny'))
+    seconds = 1
+    while (found := encoder.receptive_field(seconds)) > .7 * seconds:
+        if seconds >= longest: return 'clip'
+        seconds *= 2
+    return float(f'{found:.2g}')
+
+
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--pase', action='store_true', help='only PASE beside its plain transcription')
@@ -77,6 +97,7 @@ if __name__ == '__main__':
     parser.add_argument('--seconds', type=float, default=2., help='length of a clip')
     parser.add_argument('--repeats', type=int, default=5, help='steps of each')
     parser.add_argument('--json', help='also write the figures here')
+    add_option(parser)
     args = parser.parse_args()
     size = args.clips, args.seconds
     print(f'a training step of {args.clips} clips of {args.seconds:g} s, CPU-seconds, 1 thread')
@@ -89,3 +110,4 @@ if __name__ == '__main__':
     if args.json:
         command = f'python benchmarks/encoders.py --json {args.json}'
         with open(args.json, 'w') as file: json.dump(dict(command=command, clips=args.clips, length=args.seconds, versions=versions(), pase=pase, rows=rows), file, indent=1)
+        record('encoder', {r['encoder']: dict(field=field(r['encoder']), gflop=gflop(r['encoder']), step=round(r['step'], 2)) for r in rows}, args.measured, encoders)

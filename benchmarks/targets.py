@@ -1,7 +1,8 @@
 """What the targets cost, beside librosa, torchaudio and nnAudio, in one run.
 
     python benchmarks/targets.py                                     # a table: CPU milliseconds a minute of audio, and ratios
-    python benchmarks/targets.py --json table.json --figure table.png
+    python benchmarks/targets.py --json nbs/targets_cost.json        # the same, and the section "target" of mtssl/measured.json
+    python benchmarks/targets.py --json table.json --figure table.png --measured elsewhere.json
     python benchmarks/targets.py --device cuda --clips 256           # an hour of audio on a GPU, in seconds
 
 Times are CPU time at one thread, on synthesised music, the least of several rounds; each round measures everything once, so that
@@ -20,6 +21,8 @@ import torch
 from mtssl.features.analysis import Analysis, median31
 from mtssl.music.synth.mix import synthesise
 from mtssl.features.targets import Target, targets
+
+from measured import add_option, record
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)
@@ -140,6 +143,11 @@ def measure(wave, sr, hop, rounds, theirs):
     return dict(rows=rows, together=together, steps={k[1]: v for k, v in best.items() if k[0] == 'step'} | {'harmonic and percussive of mel bands instead': best['hpss of mel bands']})
 
 
+def costs(rows):
+    "Name to what tables show of a target: CPU milliseconds per minute of audio, alone"
+    return {row['target']: dict(cost=round(row['ours_ms'])) for row in rows}
+
+
 def show(found):
     "Print the table; a target alone has no ratio to librosa's shared call, which leaves out what is shared"
     columns = ['ours', 'librosa', 'shared', 'torchaudio', 'nnaudio']
@@ -185,6 +193,7 @@ if __name__ == '__main__':
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--json', help='write what was measured here')
     parser.add_argument('--figure', help='draw the ratios here')
+    add_option(parser)
     args = parser.parse_args()
     made = np.stack([w for w, _ in synthesise(min(args.clips, 64), args.seconds, args.sr, jobs=1)])
     wave = torch.tensor(np.resize(made, (args.clips, made.shape[1]))).to(args.device)
@@ -201,4 +210,5 @@ if __name__ == '__main__':
     show(found)
     if args.json:
         with open(args.json, 'w') as file: json.dump(found, file, indent=1)
+        if args.device == 'cpu': record('target', costs(found['rows']), args.measured, targets)
     if args.figure: draw(found, args.figure)

@@ -1,6 +1,6 @@
 """What each worker alone teaches a small encoder: its score on music that was not trained on, and the CPU time of a step.
 
-    python benchmarks/workers.py --json nbs/workers_cost.json
+    python benchmarks/workers.py --json nbs/workers_cost.json        # also writes the section "worker" of mtssl/measured.json
 
 Every worker is trained together with a fresh encoder on crops of synthesised music, and asked about other clips. The score is R² (for a choice, how far above a guess),
 0 for a worker that knows nothing. One thread, one seed.
@@ -12,15 +12,16 @@ import argparse, json, time, warnings
 from itertools import islice
 import numpy as np
 import torch
-from mtssl.features.analysis import Analysis
 from mtssl.core.arrays import seeded
 from mtssl.encoding.encoder import count_parameters, encoders
 from mtssl.core.files import versions
 from mtssl.features.statistics import fit_statistics
 from mtssl.music.synth.mix import synthesise
 from mtssl.features.targets import targets
-from mtssl.pretraining.views import hear
+from mtssl.pretraining.views import make_batch
 from mtssl.pretraining.workers import make_worker, worker_sets
+
+from measured import add_option, record
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)
@@ -33,18 +34,25 @@ def specs():
             *(f'frame({n}, masked=.4)' for n in ('logmel', 'mfcc', 'chroma_cqt', 'onset')), 'frame(mfcc, context=7)']
 
 
+def scores(rows):
+    "Name to what tables show of a worker: its score alone, and that of the clip-level worker of the same target (None where there is none)"
+    score = {row['worker']: round(row['score'], 2) for row in rows}
+    asked = specs()
+    def facts(name, clip): return dict(alone=score[name]) | ({} if clip in asked and clip not in score else dict(clip=score.get(clip)))
+    return {name: facts(name, f'clip({name})') for name in score if '(' not in name}
+
+
 def learn(spec, music, held_out, steps, bs, encoder):
     "Parameters and values of a worker's head, its score on `held_out`, and CPU seconds of its median step"
     torch.manual_seed(0)
     encoder = encoders.make(encoder)
     worker, clips = make_worker(spec, encoder), len(music) - held_out
-    analyse = lambda x: Analysis(x, encoder.sr, encoder.front_hop).every(encoder.hop // encoder.front_hop)
     statistics = fit_statistics(music[:clips].split(bs), worker.targets, encoder.sr, encoder.hop) if worker.targets else None
     opt, times = torch.optim.AdamW([*encoder.parameters(), *worker.parameters()], lr=3e-3), []
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 3e-3, steps, pct_start=.1)
     for step in range(steps):
         start = time.process_time()
-        batch = hear(encoder, worker.view, analyse(music[torch.randperm(clips)[:bs]]), statistics)
+        batch = make_batch(encoder, worker.view, encoder.analyse(music[torch.randperm(clips)[:bs]]), statistics)
         opt.zero_grad()
         worker.loss(batch.z, batch).backward()
         opt.step()
@@ -54,7 +62,7 @@ def learn(spec, music, held_out, steps, bs, encoder):
     scores = []
     with torch.no_grad():
         for part in music[clips:].split(32):
-            batch = hear(encoder, worker.view, analyse(part), statistics, seeded(0))
+            batch = make_batch(encoder, worker.view, encoder.analyse(part), statistics, seeded(0))
             worker.loss(batch.z, batch)
             scores.append(worker.score.item())
     return dict(worker=spec, score=round(float(np.mean(scores)), 3), step=round(float(np.median(times)), 4))
@@ -70,6 +78,7 @@ if __name__ == '__main__':
     parser.add_argument('--bs', type=int, default=16, help='clips a batch')
     parser.add_argument('--encoder', default='tcn(width=64, blocks=4)')
     parser.add_argument('--json', help='write the rows here')
+    add_option(parser)
     args = parser.parse_args()
     n = args.clips + args.held_out
     music = torch.tensor(np.stack([w for w, _ in islice(synthesise(n, args.seconds, seed=9, jobs=1), n)]))
@@ -77,6 +86,7 @@ if __name__ == '__main__':
     for spec in args.workers or specs():
         rows.append(learn(spec, music, args.held_out, args.steps, args.bs, args.encoder))
         print('{worker:32} score {score:6.3f}   step {step:.4f} CPU s'.format(**rows[-1]), flush=True)
-    settings = {k: v for k, v in vars(args).items() if k not in ('json', 'workers')}
+    settings = {k: v for k, v in vars(args).items() if k not in ('json', 'workers', 'measured')}
     if args.json:
         with open(args.json, 'w') as f: json.dump(dict(command=f'python benchmarks/workers.py --json {args.json}', **settings, versions=versions(), rows=rows), f)
+        record('worker', scores(rows), args.measured)

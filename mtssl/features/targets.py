@@ -7,7 +7,8 @@ __all__ = ['targets', 'Target', 'version_of', 'waveform', 'lps', 'logmel', 'gamm
            'slope_taps', 'slope', 'mfcc', 'contrast_bands', 'in_order', 'spectral_contrast', 'shape_of',
            'spectral_shape', 'cqt', 'chroma_filters', 'chroma_stft', 'pitch_classes', 'chroma_cqt', 'unit_norm',
            'chroma_cens', 'circles', 'tonnetz', 'onset', 'local_pulse', 'tempogram', 'fourier_tempogram',
-           'tempo_folding', 'cyclic_tempogram', 'rms', 'a_weights', 'loudness', 'through', 'prosody', 'clip']
+           'tempo_folding', 'cyclic_tempogram', 'rms', 'a_weights', 'loudness', 'interpolate_unvoiced', 'prosody',
+           'clip']
 
 # %% ../../nbs/21_features.targets.ipynb #e1cd446d
 import inspect
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 
 from ..core.registry import Registry, parse_spec
-from .analysis import Analysis, decibels, in_parts, keep, root, unit_peak
+from .analysis import Analysis, decibels, cached_tensors, in_parts, safe_sqrt, unit_peak
 
 # %% ../../nbs/21_features.targets.ipynb #0b6aed6c
 targets = Registry('target')
@@ -51,7 +52,7 @@ def __call__(self: Target,
     analysis: Analysis, # of the waves
 ) -> torch.Tensor: # `[B, F, N]`
     "The target of these waves, computed once an analysis"
-    return analysis.once((self.function, repr(self.parameters)), lambda: self.function(analysis, **self.parameters))
+    return analysis.cached((self.function, repr(self.parameters)), lambda: self.function(analysis, **self.parameters))
 
 @patch
 def size(self: Target,
@@ -66,7 +67,7 @@ def size(self: Target,
 def version_of(name: str # of a registered target
               ) -> int: # 1 unless its registration says `version=`
     "The version of the installed target `name`"
-    return targets[name].facts.get('version', 1)
+    return targets.facts[name].get('version', 1)
 
 @patch
 def versions(self: Target
@@ -135,7 +136,7 @@ def percussive(
     return decibels(analysis.separated_mel(n)[1])
 
 # %% ../../nbs/21_features.targets.ipynb #238c91a2
-@keep
+@cached_tensors
 def cosines(
     n, # coefficients
     size, # points
@@ -145,7 +146,7 @@ def cosines(
     "The first `n` basis vectors of the orthonormal DCT-II"
     return torch.tensor(scipy.fft.dct(np.eye(size), norm='ortho', axis=0)[:n].T, dtype=dtype, device=device)
 
-@keep
+@cached_tensors
 def slope_taps(
     width, # frames
     order, # of the derivative, and of the polynomial
@@ -213,7 +214,7 @@ def spectral_contrast(
     def extremes(power):
         ordered = [(in_order(power[..., first:last]), n) for first, last, n in bands]
         ends = [(x[..., :n], x[..., -n:]) if n > 1 else (x[..., :1], x[..., -1:]) for x, n in ordered]
-        return torch.stack([torch.stack([root(end).mean(-1) for end in both], -1) for both in ends], -2)
+        return torch.stack([torch.stack([safe_sqrt(end).mean(-1) for end in both], -1) for both in ends], -2)
     valley, peak = in_parts(spectra.power.mT, extremes).permute(3, 0, 2, 1)
     return decibels(peak) - decibels(valley)
 
@@ -224,7 +225,7 @@ def shape_of(
     "Centroid, bandwidth, roll-off (85 %) and flatness of power spectra, each between 0 and 1"
     half = power.shape[-1] - 1
     f = torch.arange(half + 1, dtype=power.dtype, device=power.device) / half
-    magnitude = root(power)
+    magnitude = safe_sqrt(power)
     total = magnitude.sum(-1)
     heard = total > 1e-14
     total = torch.where(heard, total, 1)
@@ -254,7 +255,7 @@ def cqt(
     return analysis.logcqt if (n, per_octave) == (84, 12) else decibels(analysis.cqt_bands(n, per_octave).square())
 
 # %% ../../nbs/21_features.targets.ipynb #04511c11
-@keep
+@cached_tensors
 def chroma_filters(
     sr, # sample rate, Hz
     n_fft, # samples in a window
@@ -280,7 +281,7 @@ def pitch_classes(
     analysis, # shared spectra of the waves
 ): # `[B, 12, N]`
     "Magnitude of the 12 pitch classes, summed over the constant-Q transform of 36 bins an octave"
-    return analysis.once('pitch classes', lambda: analysis.cqt_bands(252, 36).roll(1, 1).unflatten(1, (7, 12, 3)).sum((1, 3)), framewise=True)
+    return analysis.cached('pitch classes', lambda: analysis.cqt_bands(252, 36).roll(1, 1).unflatten(1, (7, 12, 3)).sum((1, 3)), framewise=True)
 
 @targets.register('chroma_cqt', unit='share')
 def chroma_cqt(
@@ -312,7 +313,7 @@ def chroma_cens(
     return unit_norm(smooth.view_as(passed), 2)
 
 # %% ../../nbs/21_features.targets.ipynb #7ee8fdd1
-@keep
+@cached_tensors
 def circles(
     dtype, # of the wave
     device, # of the wave
@@ -373,7 +374,7 @@ def fourier_tempogram(
     return fine.tempo_spectrum(window, step)[:, :bins, :analysis.n_frames]
 
 # %% ../../nbs/21_features.targets.ipynb #9957d4ac
-@keep
+@cached_tensors
 def tempo_folding(
     lags, # of the tempogram, frames
     rate, # frames a second
@@ -409,7 +410,7 @@ def rms(
     "Root of the mean square: level"
     return analysis.energy[:, None].clamp(min=1e-20).sqrt()
 
-@keep
+@cached_tensors
 def a_weights(
     sr, # sample rate, Hz
     n_fft, # samples in a window
@@ -429,7 +430,7 @@ def loudness(
     return decibels((analysis.power.mT @ a_weights(analysis.sr, analysis.n_fft, analysis.wave.dtype, analysis.wave.device))[:, None])
 
 # %% ../../nbs/21_features.targets.ipynb #dc05ae7b
-def through(
+def interpolate_unvoiced(
     x, # `[B, N]`
     sure, # which of it to believe, bool `[B, N]`
 ): # `[B, N]`
@@ -451,7 +452,7 @@ def prosody(
     f0, aperiodicity = analysis.pitch(low, high)
     voicing = (1 - aperiodicity).clamp(0, 1)
     level = analysis.energy.clamp(min=1e-10).log10()
-    return torch.stack([through((f0 / 440).log2(), voicing >= .5), voicing, level, analysis.zero_crossings], 1)
+    return torch.stack([interpolate_unvoiced((f0 / 440).log2(), voicing >= .5), voicing, level, analysis.zero_crossings], 1)
 
 # %% ../../nbs/21_features.targets.ipynb #74cb9227
 @targets.register('clip', unit='as target')

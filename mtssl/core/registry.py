@@ -9,7 +9,9 @@ __all__ = ['parse_spec', 'split_names', 'measured', 'Registry']
 import ast
 import inspect
 import json
+import pandas as pd
 import re
+from fastcore.basics import patch
 from functools import lru_cache
 from importlib.resources import files
 
@@ -32,7 +34,7 @@ def parse_spec(spec: str # a name with optional arguments, such as `'mfcc(n=13, 
 
 # %% ../../nbs/00_core.registry.ipynb #8c38e61a
 def split_names(text: str # names with commas between them
-               ) -> list:
+               ) -> list: # of text
     "The names in `text`; commas in brackets do not separate"
     names, depth = [''], 0
     for c in text:
@@ -43,40 +45,61 @@ def split_names(text: str # names with commas between them
 
 # %% ../../nbs/00_core.registry.ipynb #measured0
 @lru_cache
-def measured(kind: str # of registry, in the singular
-            ) -> dict: # name -> facts
-    "What `benchmarks/` measured of everything of one kind, from `mtssl/measured.json`"
-    return json.loads((files('mtssl')/'measured.json').read_text()).get(kind, {})
+def measured(kind: str # a registry's kind, in the singular, such as 'target'
+            ) -> dict: # name -> dict of facts; empty for a kind of which nothing was measured
+    "What the benchmarks measured of each thing of one kind, from `mtssl/measured.json`"
+    return json.loads((files('mtssl')/'measured.json').read_text(encoding='utf-8')).get(kind, {})
 
 # %% ../../nbs/00_core.registry.ipynb #7bcd2e6e
 class Registry(dict):
-    "A `dict` from name to maker for one `kind` of thing, filled by a decorator"
+    "A `dict` from name to maker for one `kind` of thing, filled by a decorator; `facts` has what is known of each name"
     def __init__(self, kind: str): # what the registry holds, in the singular, for messages
         super().__init__()
-        self.kind = kind
+        self.kind, self.facts = kind, {}
 
-    def register(self, name: str, **facts): # the name users write, and facts worth listing (a unit, a paper)
-        "Decorator: put a function or class under `name`"
+    def register(self, name: str, # the name users write
+                 *, replace: bool = False, # put it in the place of what has this name now?
+                 **facts): # worth listing: a unit, a paper
+        "Decorator: put a function or class under `name`; raises `ValueError` if the name is taken"
         def add(maker):
-            maker.facts = facts
-            self[name] = maker
+            if name in self and not replace and not _same(self[name], maker): raise ValueError(
+                f'The name {name!r} is taken by another {self.kind}: choose another name, or say register({name!r}, replace=True) to replace it.')
+            self[name], self.facts[name] = maker, facts if replace else measured(self.kind).get(name, {}) | facts
             return maker
         return add
 
     def __missing__(self, name):
         raise ValueError(f"There is no {self.kind} named {name!r}; there are {', '.join(sorted(self))}.")
 
-    def make(self, spec, *args, **kwargs):
-        "What `spec` describes, called with `args` before and `kwargs` beside its own arguments; an object passes through"
-        if not isinstance(spec, str): return spec
-        name, positional, keywords = parse_spec(spec)
-        maker = self[name]
-        try: inspect.signature(maker).bind(*args, *positional, **kwargs, **keywords)
-        except TypeError as e:
-            raise ValueError(f"{self.kind} {spec!r}: {e}; it takes {inspect.signature(maker)}.") from None
-        return maker(*args, *positional, **kwargs, **keywords)
+# %% ../../nbs/00_core.registry.ipynb #5aa6e4a0
+def _same(old, new):
+    "Is `new` the definition of `old`, made once more, as when its cell or module is run again?"
+    if old is new: return True
+    name = getattr(old, '__qualname__', '<lambda>')
+    if name != getattr(new, '__qualname__', None) or name.endswith('<lambda>'): return False
+    return old.__module__ == new.__module__ or (old.__doc__, str(inspect.signature(old))) == (new.__doc__, str(inspect.signature(new)))
 
-    def table(self) -> list: # one dict a name, sorted
-        "Name, first docstring line and facts of everything registered"
-        known = measured(self.kind)
-        return [dict(name=k, summary=(inspect.getdoc(v) or '').split('\n')[0], **v.facts, **known.get(k, {})) for k, v in sorted(self.items())]
+# %% ../../nbs/00_core.registry.ipynb #0f320f6b
+@patch
+def make(self: Registry, spec, # a specification, or an object that passes through
+         *args, **kwargs): # passed to the maker before and beside the arguments of the specification
+    "What `spec` describes; raises `ValueError` for a name or an argument that does not exist"
+    if not isinstance(spec, str): return spec
+    name, positional, keywords = parse_spec(spec)
+    maker = self[name]
+    try: inspect.signature(maker).bind(*args, *positional, **kwargs, **keywords)
+    except TypeError as e:
+        raise ValueError(f"{self.kind} {spec!r}: {e}; it takes {inspect.signature(maker)}.") from None
+    return maker(*args, *positional, **kwargs, **keywords)
+
+# %% ../../nbs/00_core.registry.ipynb #5f315609
+@patch
+def rows(self: Registry) -> list: # one dict per name, sorted by name
+    "Name, first docstring line and facts of everything registered"
+    summary = lambda maker: (inspect.getdoc(maker) or '').split('\n')[0]
+    return [dict(name=name, summary=summary(maker), **self.facts.get(name, {})) for name, maker in sorted(self.items())]
+
+@patch
+def table(self: Registry) -> pd.DataFrame: # one row per name, sorted by name; NaN where a fact is not known
+    "The rows as a table"
+    return pd.DataFrame(self.rows())

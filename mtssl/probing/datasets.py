@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .labelled import FileClips, LabelledSet, Task, _count, _few, _read_labels, _split_names, check_classes, data_folder, datasets, split_groups, splits
+from .labelled import FileClips, LabelledSet, Task, counted, few, read_labels, split_synonyms, check_classes, data_folder, datasets, split_groups, splits
 
 # %% ../../nbs/62_probing.datasets.ipynb #2efb004d
 def _found_tasks(table):
@@ -41,17 +41,17 @@ def csv(path, # the CSV, or a folder that holds `labels.csv`
     if path.is_dir(): path = path / 'labels.csv'
     if not path.is_file(): raise ValueError(f"There is no file {str(path)!r}; give a CSV with a column 'path' and columns of labels.")
     table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[''])
-    if 'path' not in table: raise ValueError(f"{path.name} has no column 'path'; it has {_few(table.columns, 9)}.")
+    if 'path' not in table: raise ValueError(f"{path.name} has no column 'path'; it has {few(table.columns, 9)}.")
     load = FileClips(Path(root or path.parent), table['path'].tolist()).check()
     types = labels if isinstance(labels, dict) else dict.fromkeys(labels or [], 'single-label')
     tasks = _found_tasks(table) if labels is None else [Task(c, type=t) for c, t in types.items()]
-    if not tasks: raise ValueError(f"{path.name} has no column of labels beside {_few(table.columns, 9)}.")
-    for task in tasks: _read_labels(table, task)
+    if not tasks: raise ValueError(f"{path.name} has no column of labels beside {few(table.columns, 9)}.")
+    for task in tasks: read_labels(table, task)
     table['group'] = table['group'].fillna(table['path']) if 'group' in table else table['path']
     if drawn := 'split' not in table:
         label = next((t.column for t in tasks if t.type == 'single-label' and t.column in table), None)
         table['split'] = split_groups(table, test, label=label, seed=seed)
-    table['split'] = table['split'].replace(_split_names)
+    table['split'] = table['split'].replace(split_synonyms)
     dataset = LabelledSet(path.parent.name if path.name == 'labels.csv' else path.stem, table, tasks, load)
     return _strict(dataset) if drawn else dataset
 
@@ -65,7 +65,7 @@ def save_set(dataset: LabelledSet, # any labelled set
     out, table = Path(out), dataset.table.copy()
     if (out / 'labels.csv').exists(): raise ValueError(f"{str(out)!r} holds a labels.csv already; give another folder.")
     if outside := [p for p in table['path'] if Path(p).is_absolute() or '..' in Path(p).parts]:
-        raise ValueError(f"{_count(len(outside), 'path', 'paths')} of {dataset.name!r} would lie outside {str(out)!r}: {_few(outside)}.")
+        raise ValueError(f"{counted(len(outside), 'path', 'paths')} of {dataset.name!r} would lie outside {str(out)!r}: {few(outside)}.")
     table['path'] = [p if p.endswith('.wav') else p + '.wav' for p in table['path']]
     for path, wave in zip(table['path'], dataset.waves(sr)):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
@@ -86,14 +86,14 @@ def folder(root, # a folder of class folders
     if not root.is_dir(): raise ValueError(f"There is no folder {str(root)!r}; give one that holds a folder a class.")
     paths = [p.relative_to(root) for p in find_audio(root)]
     if not paths: raise ValueError(f"There is no audio file below {str(root)!r}.")
-    given = {p.parts[0].lower() for p in paths} <= set(splits) | set(_split_names)
+    given = {p.parts[0].lower() for p in paths} <= set(splits) | set(split_synonyms)
     level = 1 if given else 0
     if loose := [p for p in paths if len(p.parts) < level + 2]:
-        raise ValueError(f"{_count(len(loose), 'file lies', 'files lie')} in no class folder below {str(root)!r}: {_few(loose)}.")
+        raise ValueError(f"{counted(len(loose), 'file lies', 'files lie')} in no class folder below {str(root)!r}: {few(loose)}.")
     table = pd.DataFrame(dict(path=[p.as_posix() for p in paths], split=[p.parts[0].lower() for p in paths],
                               group=[(p.parent if len(p.parts) > level + 2 else p).as_posix() for p in paths],
                               **{'class': [p.parts[level] for p in paths]}))
-    table['split'] = table['split'].replace(_split_names) if given else split_groups(table, test, label='class', seed=seed)
+    table['split'] = table['split'].replace(split_synonyms) if given else split_groups(table, test, label='class', seed=seed)
     return _strict(LabelledSet(root.name, table, ['class'], FileClips(root, table['path'].tolist())))
 
 # %% ../../nbs/62_probing.datasets.ipynb #7da06632
@@ -159,4 +159,4 @@ def sets_table() -> list: # one dict a set, sorted
     def row(facts, holds=None, **_):
         there = '' if holds is None else 'yes' if any((data_folder()/facts['name']/h).exists() for h in holds) else 'no'
         return {k: facts.get(k, '') for k in ('name', 'summary', 'tasks', 'classes', 'hours', 'licence', 'metric', 'splits', 'where')} | dict(found=there)
-    return [row(r, **r) for r in datasets.table()]
+    return [row(r, **r) for r in datasets.rows()]

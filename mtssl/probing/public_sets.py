@@ -17,12 +17,12 @@ import pandas as pd
 import re
 from pathlib import Path
 
-from .labelled import FileClips, LabelledSet, Task, _count, _few, _read_labels, _split_names, check_classes, data_folder, datasets, key_name, split_groups
+from .labelled import FileClips, LabelledSet, Task, counted, few, read_labels, split_synonyms, check_classes, data_folder, datasets, key_name, split_groups
 
 # %% ../../nbs/61_probing.public_sets.ipynb #85c4be81
 def _root(name, root): return Path(root or data_folder()/name).expanduser()
 
-def _where(name): return datasets[name].facts['where']
+def _where(name): return datasets.facts[name]['where']
 
 def _part(name, root, *choices):
     "The first of `choices` (paths below `root`) that is there; raises `ValueError` that says what is missing and where to get it"
@@ -58,7 +58,7 @@ def _missing(name, root, missing, n, partial):
     "Raise `ValueError` with the number and names of missing audio files, unless some are there and that is enough"
     if not len(missing) or partial and len(missing) < n: return
     advice = ', or do without them with partial=True.' if len(missing) < n else '.'
-    raise ValueError(f"{name}: {len(missing):,} of {_count(n, 'audio file is', 'audio files are')} missing in {str(root)!r}: {_few(missing)}. Get them from {_where(name)}{advice}")
+    raise ValueError(f"{name}: {len(missing):,} of {counted(n, 'audio file is', 'audio files are')} missing in {str(root)!r}: {few(missing)}. Get them from {_where(name)}{advice}")
 
 def _public(name, root, table, tasks, partial, seconds=None, title=None):
     "The labelled set of a table of published names: files found, missing ones counted or left out"
@@ -112,7 +112,7 @@ def fma(root=None, # the folder that holds `fma_metadata` and `fma_small`, ...; 
     tracks = pd.read_csv(_part('fma', root, 'fma_metadata/tracks.csv'), index_col=0, header=[0, 1], low_memory=False)
     tracks = tracks[tracks['set', 'subset'].isin(fma_sizes[:fma_sizes.index(subset) + 1])]
     if subset != 'full': tracks = tracks[~tracks.index.isin(fma_broken)]
-    table = _table(dict(path=[f'fma_{subset}/{t // 1000:03d}/{t:06d}.mp3' for t in tracks.index], split=tracks['set', 'split'].replace(_split_names).to_numpy(),
+    table = _table(dict(path=[f'fma_{subset}/{t // 1000:03d}/{t:06d}.mp3' for t in tracks.index], split=tracks['set', 'split'].replace(split_synonyms).to_numpy(),
                         group=tracks['artist', 'id'].astype(str).to_numpy(), genre=tracks['track', 'genre_top'].to_numpy()), 'genre')
     if large: table = table.join(_fma_genres(root, tracks))
     return _public('fma', root, table, ['genre'] + [Task('genres', type='multi-label')] * large, partial, seconds, f'fma_{subset}')
@@ -144,7 +144,7 @@ def magnatagatune(root=None, # the folder that holds `annotations_final.csv`; `N
     """
     root, tags = _root('magnatagatune', root), list(magnatagatune_tags)
     notes = pd.read_csv(_part('magnatagatune', root, 'annotations_final.csv'), sep='\t')
-    if lacking := [t for t in ('clip_id', 'mp3_path', *tags) if t not in notes]: raise ValueError(f"magnatagatune: annotations_final.csv lacks columns {_few(lacking)}.")
+    if lacking := [t for t in ('clip_id', 'mp3_path', *tags) if t not in notes]: raise ValueError(f"magnatagatune: annotations_final.csv lacks columns {few(lacking)}.")
     notes = notes[~notes['clip_id'].isin(magnatagatune_broken)].reset_index(drop=True)
     if not untagged: notes = notes[notes[tags].any(axis=1)].reset_index(drop=True)
     folder = 'mp3/' if (root/'mp3').is_dir() else ''
@@ -268,7 +268,7 @@ def ballroom(root=None, # the folder that holds `BallroomData` and `BallroomAnno
     names = [n.removeprefix('./') for n in listed if Path(n).stem not in ballroom_repeated]
     bpm = {p.stem: float(p.read_text()) for p in _part('ballroom', root, 'BallroomAnnotations/ballroomGroundTruth', 'ballroomGroundTruth').glob('*.bpm')}
     if lacking := [n for n in names if Path(n).stem not in bpm]:
-        raise ValueError(f"ballroom: {_count(len(lacking), 'tempo is', 'tempi are')} missing in {str(root)!r}: {_few(lacking)}. Get them from {_where('ballroom')}.")
+        raise ValueError(f"ballroom: {counted(len(lacking), 'tempo is', 'tempi are')} missing in {str(root)!r}: {few(lacking)}. Get them from {_where('ballroom')}.")
     album = lambda stem: stem[:10] if stem.startswith('Media-') else stem.rsplit('-', 1)[0]
     table = _table([(f'BallroomData/{n}', '', album(Path(n).stem), n.split('/')[0].split('-')[0], bpm[Path(n).stem]) for n in names], 'dance', 'bpm')
     table['split'] = split_groups(table, label='dance', seed=seed)
@@ -368,7 +368,7 @@ def irmas(root=None, # the folder that holds `IRMAS-TrainingData` and `IRMAS-Tes
         raise ValueError(f"irmas: {len(train):,} of 6,705 training and {len(test):,} of 2,874 test clips are in {str(root)!r}. "
                          f"Get the rest from {_where('irmas')}, or do without them with partial=True.")
     lists = [[p.parent.name] for p in train] + [p.with_suffix('.txt').read_text().split() for p in test]
-    if strange := sorted(set().union(*lists) - set(irmas_codes)): raise ValueError(f"irmas: there is no instrument {_few(strange)}; there are {', '.join(irmas_codes)}.")
+    if strange := sorted(set().union(*lists) - set(irmas_codes)): raise ValueError(f"irmas: there is no instrument {few(strange)}; there are {', '.join(irmas_codes)}.")
     rows = [(p, 'train', p.stem.rsplit('__', 1)[0]) for p in train] + [(p, 'test', p.stem.rsplit('-', 1)[0].strip()) for p in test]
     table = _table([(p.relative_to(root).as_posix(), *rest) for p, *rest in rows]).join(_hot(lists, irmas_codes, 'instrument'))
     return _public('irmas', root, table, [Task('instrument', type='multi-label')], partial)
@@ -392,7 +392,7 @@ def medley_solos_db(root=None, # the folder that holds the CSV, or `annotation`,
     notes = pd.read_csv(_part('medley_solos_db', root, 'Medley-solos-DB_metadata.csv', 'annotation/Medley-solos-DB_metadata.csv'), dtype=str)
     folder = _audio_folder(root, 'audio', 'Medley-solos-DB')
     names = [f'{folder}Medley-solos-DB_{s}-{i}_{u}.wav' for s, i, u in zip(notes['subset'], notes['instrument_id'], notes['uuid4'])]
-    table = pd.DataFrame(dict(path=names, split=notes['subset'].replace(_split_names), group='song ' + notes['song_id'], instrument=notes['instrument']))
+    table = pd.DataFrame(dict(path=names, split=notes['subset'].replace(split_synonyms), group='song ' + notes['song_id'], instrument=notes['instrument']))
     return _public('medley_solos_db', root, table, ['instrument'], partial)
 
 # %% ../../nbs/61_probing.public_sets.ipynb #8a32e3cc
@@ -454,13 +454,13 @@ def _tracks_table(tracks, home, task, split, group):
     "The table of mirdata's tracks below `home` with an attribute as label"
     values = [_attribute(t, task.column) for t in tracks]
     groups, names = ([str(_attribute(t, a)) for t in tracks] for a in (group or 'track_id', split or 'track_id'))
-    table = _table([(Path(os.path.relpath(t.audio_path, home)).as_posix(), _split_names.get(n.lower(), n.lower()), g) for t, n, g in zip(tracks, names, groups)])
+    table = _table([(Path(os.path.relpath(t.audio_path, home)).as_posix(), split_synonyms.get(n.lower(), n.lower()), g) for t, n, g in zip(tracks, names, groups)])
     if task.type == 'multi-label':
         dicts = [v if isinstance(v, dict) else dict.fromkeys(v or [], 1.) for v in values]
         unasked = np.nan if all(isinstance(v, dict) for v in values) else 0.
         return table.assign(**{f'{task.column}.{c}': [float(d[c] >= .5) if c in d else unasked for d in dicts] for c in sorted(set().union(*dicts))})
     if strange := {v.__class__.__name__ for v in values if not (v is None or isinstance(v, (str, int, float, np.number)))}:
-        raise ValueError(f"The attribute {task.column!r} is a {_few(strange)}; a label of type {task.type} is text or a number.")
+        raise ValueError(f"The attribute {task.column!r} is a {few(strange)}; a label of type {task.type} is text or a number.")
     table[task.column] = pd.Series(values).map(str, na_action='ignore') if task.type == 'single-label' else values
-    _read_labels(table, task)
+    read_labels(table, task)
     return table

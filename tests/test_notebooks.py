@@ -3,7 +3,7 @@
 Each runs in a fresh process, so that none sees what another left behind. The processes are forked from one that has
 imported the slow libraries, so that they are paid for once.
 """
-import contextlib, io, multiprocessing, os, shutil, sys, traceback
+import contextlib, io, json, multiprocessing, os, re, shutil, traceback
 from pathlib import Path
 
 import pytest
@@ -46,14 +46,29 @@ def nbs(tmp_path):
     return tmp_path/'nbs'
 
 
-@pytest.mark.parametrize('name', notebooks)
-def test_notebook(name, nbs, server, tmp_path):
+def finish(name, server, tmp_path, path, what):
+    "Run the notebook at `path` in a process of its own, and fail with what went wrong in it"
     report = tmp_path/'report.txt'
-    process = server.Process(target=run_notebook, args=(nbs/name, report))
+    process = server.Process(target=run_notebook, args=(path, report))
     process.start()
     process.join(limit)
     if process.is_alive():
         process.kill()
-        pytest.fail(f'nbs/{name} took more than {limit} s: make it smaller.', pytrace=False)
-    if report.exists(): pytest.fail(f'nbs/{name} fails against the installed wheel:\n{report.read_text()}', pytrace=False)
-    if process.exitcode: pytest.fail(f'nbs/{name} ended its process with exit code {process.exitcode}.', pytrace=False)
+        pytest.fail(f'{what} took more than {limit} s: make it smaller.', pytrace=False)
+    if report.exists(): pytest.fail(f'{what} fails against the installed wheel:\n{report.read_text()}', pytrace=False)
+    if process.exitcode: pytest.fail(f'{what} ended its process with exit code {process.exitcode}.', pytrace=False)
+
+
+@pytest.mark.parametrize('name', notebooks)
+def test_notebook(name, nbs, server, tmp_path): finish(name, server, tmp_path, nbs/name, f'nbs/{name}')
+
+
+@pytest.mark.parametrize('name', [n for n in notebooks if n.startswith('tutorials/')])
+def test_visible_cells(name, nbs, server, tmp_path):
+    "What a reader of the site can copy, he can run: the cells of a tutorial that are shown, without those that are not"
+    path = nbs/name
+    book = json.loads(path.read_text(encoding='utf-8'))
+    unseen = re.compile(r'^#\| *(hide\b|echo: *false)', re.M)
+    book['cells'] = [c for c in book['cells'] if c['cell_type'] != 'code' or not unseen.search(''.join(c['source']))]
+    path.write_text(json.dumps(book), encoding='utf-8')
+    finish(name, server, tmp_path, path, f'The visible code of nbs/{name}')

@@ -98,3 +98,24 @@ def test_lowest_versions(tmp_path):
     bad = run(python, '-W', 'ignore', '-c', code, cwd=tmp_path).stdout
     listed = run(uv(), 'pip', 'freeze', '--python', python).stdout
     if bad.strip(): fail('With the lowest versions these modules do not import; raise a bound in settings.ini:', bad, listed)
+
+
+def test_contributing(tmp_path):
+    "The five parts on the page for contributors do what it says: they join by name, and a run learns with them"
+    code = '\n'.join(re.findall(r'^```python\n(.*?)^```$', (root/'CONTRIBUTING.md').read_text(), re.S | re.M)) + """
+import numpy as np, soundfile, mtssl
+from mtssl import labelled_set, pretrain, synthesise
+from mtssl.music.corpus import build_corpus
+corpus = build_corpus(((f'{i:02}', wave) for i, (wave, _) in enumerate(synthesise(16, 2., seed=1, jobs=1))), 'store', quiet=True)
+learn = pretrain(corpus, 'run', encoder='strided', workers='crest,crop_level', weighting='worst', seconds=1., epochs=2, crops_per_epoch=32, device='cpu', quiet=True)
+assert list(learn.model.workers) == ['crest', 'crop_level'] and all(np.isfinite(list(r)).all() for r in learn.recorder.values)
+for kit in range(5):
+    Path(f'drums/kit{kit}').mkdir(parents=True)
+    for drum in 'kick', 'snare': soundfile.write(f'drums/kit{kit}/{drum}_1.wav', np.ones(800) * .1, 8000)
+dataset = labelled_set('my_drums')
+assert len(dataset) == 10 and set(dataset.table['drum']) == {'kick', 'snare'} and dataset.table.groupby('group')['split'].nunique().max() == 1
+print('done')
+"""
+    (tmp_path/'mine.py').write_text(code)
+    done = run(sys.executable, '-W', 'ignore', 'mine.py', cwd=tmp_path)
+    assert done.stdout.strip().endswith('done'), done.stdout + done.stderr

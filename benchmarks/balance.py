@@ -26,7 +26,7 @@ from mtssl.pretraining.runs import Settings, last_cosines, pretrain, resume
 from mtssl.core.files import versions
 from mtssl.probing.baselines import handcrafted, random_row, row_titles, untrained
 from mtssl.probing.probes import paired_difference, probe_all, scores_table
-from mtssl.probing.labelled import CorpusClips, named
+from mtssl.probing.labelled import StoredClips, with_names
 from mtssl.probing.baselines import embed_by_all as embed_set
 from mtssl.studies.study import records
 from mtssl.music.synth.mix import synthesise
@@ -39,10 +39,10 @@ alone = 'tempogram alone'
 def data(out, args):
     "The unlabelled corpus and the labelled clips, made once"
     if not (out/'corpus'/'manifest.parquet').exists():
-        build_corpus(named(w for w, _ in track(synthesise(args.clips, 6., seed=0, jobs=1), 'synthesise', args.clips)), out/'corpus', quiet=True)
+        build_corpus(with_names(w for w, _ in track(synthesise(args.clips, 6., seed=0, jobs=1), 'synthesise', args.clips)), out/'corpus', quiet=True)
     labelled = synth(args.train, args.test, 6., seeds=(1, 2), jobs=1)
-    if not (out/'labelled'/'manifest.parquet').exists(): build_corpus(named(labelled.waves()), out/'labelled', quiet=True)
-    labelled.load = CorpusClips(Corpus(out/'labelled'))
+    if not (out/'labelled'/'manifest.parquet').exists(): build_corpus(with_names(labelled.waves()), out/'labelled', quiet=True)
+    labelled.load = StoredClips(Corpus(out/'labelled'))
     return Corpus(out/'corpus'), labelled
 
 
@@ -75,8 +75,8 @@ def features(out, corpus, labelled, args):
 
 def seeds_table(results):
     "Mean and standard deviation over seeds of every row's accuracy, by task and for the mean over tasks"
-    rows = pd.DataFrame([dict(features=r.features, task=r.task, run=r.run, value=r.score.value) for r in results])
-    mean = rows.groupby(['features', 'run'], sort=False).value.mean().reset_index().assign(task='mean')
+    rows = pd.DataFrame([dict(features=r.features, task=r.task, repetition=r.repetition, value=r.score.value) for r in results])
+    mean = rows.groupby(['features', 'repetition'], sort=False).value.mean().reset_index().assign(task='mean')
     return pd.concat([rows, mean]).groupby(['features', 'task'], sort=False).value.agg(['mean', 'std']).reset_index()
 
 

@@ -20,10 +20,10 @@ import fastai.callback.schedule
 
 from ..core.arrays import random_state, set_random_state
 from ..encoding.encoder import Encoder, default_layers, pool
-from ..embedding.embedding import windows
+from ..embedding.embedding import cut_windows
 from .labelled import LabelledSet
 from .probe_models import Answers, held_out
-from .probes import ProbeResult, _rows, _table_and_task, amount_of, answers_table
+from .probes import ProbeResult, amount_name, labelled_rows, predictions_table, resolve_task
 
 # %% ../../nbs/68_probing.finetuning.ipynb #0a227722
 class FineTuned(nn.Module):
@@ -39,7 +39,7 @@ class FineTuned(nn.Module):
 
     def forward(self, wave: torch.Tensor # `[B, T]`
                ) -> torch.Tensor: # `[B, size]`
-        layers = self.encoder(wave, layers=True)[1]
+        layers = self.encoder.layers(wave)
         return self.head(pool([layers[i] for i in default_layers(len(layers))]))
 
 def split_encoder(model: FineTuned) -> list: # three lists of parameters
@@ -80,7 +80,7 @@ def outputs_of(model: nn.Module, # takes `[B, T]`
     device, was, found = next(model.parameters()).device, model.training, []
     model.eval()
     for wave in waves:
-        cut = windows(crop(wave, 0, max(len(wave), hop)), hop, length)
+        cut = cut_windows(crop(wave, 0, max(len(wave), hop)), hop, length)
         found.append(model(torch.from_numpy(cut).to(device)).mean(0).cpu())
     model.train(was)
     return torch.stack(found)
@@ -143,17 +143,17 @@ def finetune(encoder: Encoder, # a copy of it is trained
              dataset: LabelledSet, # whose clips
              task, # a `Task`, or its name
              name: str = 'encoder', # what tables call the encoder
-             run: int = 0, # number of the repetition
+             repetition: int = 0, # its number in tables
              seed: int = 0, # of weights, crops, batches and the held-out clips
-             labels=1., # share of the training clips to learn from, or text such as `'5 a class'`
+             amount=1., # of labels to learn from: a share in (0, 1], or text such as `'5 per class'`
              epochs: tuple = (3, 3, 6), # of the head alone, with the upper half of the encoder, of everything
              lr: float = 2e-3, # highest learning rate of the head
              seconds: float = 6., # length of crops and windows, s
              bs: int = 16 # crops a batch
             ) -> ProbeResult:
     "Fine-tune on the training clips, stop by held-out ones, predict the test clips; raises `ValueError` where there is too little to hold out"
-    table, task = _table_and_task(dataset, task)
-    rows, judged, y = _rows(table, task, labels, seed)
+    table, task = resolve_task(dataset, task)
+    rows, judged, y = labelled_rows(table, task, amount, seed=seed)
     fit, judge = held_out(y[rows], table['group'].to_numpy(object)[rows], seed, (table['split'] == 'valid').to_numpy()[rows])
     if judge is None: raise ValueError(f"Fine-tuning on task {task.name!r} needs clips to hold out; {len(rows)} to learn from are too few.")
     answers, state = Answers(task.type, y[rows]), random_state()
@@ -163,6 +163,5 @@ def finetune(encoder: Encoder, # a copy of it is trained
         fit_gradually(learn, epochs, lr)
     finally: set_random_state(state)
     outputs = outputs_of(learn.model, dataset.waves(encoder.sr, judged), encoder.hop, int(seconds * encoder.sr))
-    groups = table['group'].to_numpy(object)[judged]
-    predictions = pd.DataFrame(dict(clip=table['path'].to_numpy()[judged], group=groups)).join(answers_table(task, table, _Outputs(answers, outputs), judged, y[judged]))
-    return ProbeResult(name, task.name, task.metric, predictions, run, task.type, 'finetune', amount_of(labels)[1], {}, encoder.embedding_size, len(rows))
+    predictions = predictions_table(table, task, judged, y[judged], _Outputs(answers, outputs), judged)
+    return ProbeResult(name, task.name, task.metric, predictions, repetition, task.type, 'finetune', amount_name(amount), {}, encoder.embedding_size, len(rows))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['frame_kinds', 'frame_baselines', 'chord_class', 'chord_frames', 'beat_frames', 'chord_segments', 'beat_times',
            'chord_scores', 'beat_scores', 'FrameKind', 'FrameTask', 'check_frame_task', 'check_frames', 'FrameResult',
-           'frame_score', 'with_context', 'probe_frames', 'target_frames', 'frame_scores', 'frame_difference']
+           'mean_frame_score', 'with_context', 'probe_frames', 'target_frames', 'frame_scores', 'frame_difference']
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #064dd234
 import numpy as np
@@ -19,7 +19,7 @@ from typing import Callable
 from ..core.arrays import batches
 from ..music.synth.score import tonics
 from .labelled import check_table
-from .metrics import Score, bootstrap_weights, interval
+from .metrics import ScoreInterval, bootstrap_weights, score_interval
 from .probe_models import held_out, linear_pipeline
 from .probes import Difference
 
@@ -196,7 +196,7 @@ class FrameResult:
     train: int = 0 # number of training clips
 
     @property
-    def score(self): return frame_score(self)
+    def score(self): return mean_frame_score(self)
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #f63fe347
 def _frame_values(results, metric, replicates, seed):
@@ -214,14 +214,14 @@ def _frame_results(results, metric):
     if wrong := [r.task.name for r in results if metric not in r.predictions]: raise ValueError(f"Task {wrong[0]!r} is not judged by {metric}.")
     return results, metric, *(len(set().union(*(r.predictions[c] for r in results))) for c in ('clip', 'group'))
 
-def frame_score(results, # a `FrameResult`, or several (repetitions), whose scores are averaged
+def mean_frame_score(results, # a `FrameResult`, or several (repetitions), whose scores are averaged
                 metric: str = None, # another metric of the kind; `None`: the task's
                 replicates: int = 2000, # bootstrap draws
                 seed: int = 0 # of the draws
-               ) -> Score:
+               ) -> ScoreInterval:
     "The metric over all test clips, weighted by what it judged of each, with its 95 % bootstrap interval over groups"
     results, metric, n, groups = _frame_results(results, metric)
-    return interval(_frame_values(results, metric, replicates, seed), metric, n, groups)
+    return score_interval(_frame_values(results, metric, replicates, seed), metric, n, groups)
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #32fa92b2
 def with_context(x: np.ndarray, # frames [N, D]
@@ -286,7 +286,7 @@ def probe_frames(frames: list, # of float [N_i, D], a matrix a clip of `table`, 
                  table: pd.DataFrame, # a row a clip: path, split, group, and the task's column
                  task: FrameTask, # what to ask
                  name: str = 'frames', # what tables call the frames
-                 run: int = 0, # number of the repetition
+                 repetition: int = 0, # number of the repetition
                  seed: int = 0, # of the draw of held-out clips
                  C: tuple = (.03, .3, 3, 30), # penalties tried, from strong to weak, for features of average length one
                  context: int = 1, # neighbouring frames on either side that the probe sees too
@@ -309,7 +309,7 @@ def probe_frames(frames: list, # of float [N_i, D], a matrix a clip of `table`, 
             p = [predict(with_context(frames[i], context)) for i in judge]
         said = [kind.times(q, classes, step, **setting) for q in p]
     rows = [dict(clip=table['path'][i], group=groups[i], truth=truth[i], predicted=t, p=q) | _judge(kind, truth[i], t) for i, t, q in zip(judge, said, p)]
-    return FrameResult(name, task, pd.DataFrame(rows), classes, step, run, {} if chance else dict(C=best, **setting), frames[0].shape[1], len(fit))
+    return FrameResult(name, task, pd.DataFrame(rows), classes, step, repetition, {} if chance else dict(C=best, **setting), frames[0].shape[1], len(fit))
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #6496cae7
 frame_baselines = dict(chroma=('chroma_cqt',), onset=('onset',), mfcc=('mfcc',), logmel=('logmel',), handcrafted=('chroma_cqt', 'onset', 'mfcc', 'logmel'))
@@ -379,8 +379,8 @@ def frame_scores(results: list, # `FrameResult`s
         mine = [r for r in results if (r.features, r.task) == (name, task)]
         settings = {', '.join(f'{k}={v:g}' for k, v in r.chosen.items()) for r in mine}
         for metric in frame_kinds[task.kind].metrics:
-            s = frame_score(mine, metric, replicates, seed)
-            rows.append(dict(features=name, task=task.name, metric=metric, value=s.value, low=s.low, high=s.high, n=s.n, runs=len(mine),
+            s = mean_frame_score(mine, metric, replicates, seed)
+            rows.append(dict(features=name, task=task.name, metric=metric, value=s.value, low=s.low, high=s.high, n=s.n, repetitions=len(mine),
                              chosen=settings.copy().pop() if len(settings) == 1 else '', dim=mine[0].dim, train=mine[0].train))
     return pd.DataFrame(rows)
 
@@ -397,4 +397,4 @@ def frame_difference(a, # a `FrameResult`, or several repetitions
     if odd := len(set().union(*(r.predictions['clip'] for r in a)) ^ set().union(*(r.predictions['clip'] for r in b))): raise ValueError(f"A paired difference needs the same test clips; {odd} are on one side only.")
     values = _frame_values(a, metric, replicates, seed) - _frame_values(b, metric, replicates, seed)
     smaller = min(np.mean(values[1:] >= 0), np.mean(values[1:] <= 0))
-    return Difference(**vars(interval(values, metric, *sizes)), p=float(min(1, 2 * max(smaller, 1 / replicates))))
+    return Difference(**vars(score_interval(values, metric, *sizes)), p=float(min(1, 2 * max(smaller, 1 / replicates))))

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['metrics', 'accuracy', 'balanced_accuracy', 'macro_f1', 'roc_auc', 'mean_average_precision', 'r2',
-           'weighted_key_score', 'tempo_accuracy_1', 'tempo_accuracy_2', 'bootstrap_weights', 'Score', 'interval']
+           'weighted_key_score', 'tempo_accuracy_1', 'tempo_accuracy_2', 'bootstrap_weights', 'ScoreInterval',
+           'score_interval']
 
 # %% ../../nbs/63_probing.metrics.ipynb #26ddee91
 import numpy as np
@@ -152,7 +153,7 @@ def _draws(n, replicates, seed):
 
 # %% ../../nbs/63_probing.metrics.ipynb #a794f9d3
 @dataclass(frozen=True)
-class Score:
+class ScoreInterval:
     "A metric's value with its 95 % interval"
     metric: str # the metric's name
     value: float # on the clips as they are
@@ -162,12 +163,12 @@ class Score:
 
     def __str__(self): return f'{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]'
 
-def interval(values: np.ndarray, # the value, then its replicates [1 + R]
+def score_interval(values: np.ndarray, # the value, then its replicates [1 + R]
              metric: str, # the metric's name
              n: int, # number of clips
              groups: int # number of groups they are of
-             ) -> Score:
+             ) -> ScoreInterval:
     "The value and the percentiles of its replicates between which 95 % lie, widened for few groups; NaN for a single group"
-    if groups < 2: return Score(metric, float(values[0]), np.nan, np.nan, n)
+    if groups < 2: return ScoreInterval(metric, float(values[0]), np.nan, np.nan, n)
     tail = norm.cdf(-np.sqrt(groups / (groups - 1)) * student.ppf(.975, groups - 1))
-    return Score(metric, float(values[0]), *(float(q) for q in np.nanquantile(values[1:], [tail, 1 - tail])), n)
+    return ScoreInterval(metric, float(values[0]), *(float(q) for q in np.nanquantile(values[1:], [tail, 1 - tail])), n)

@@ -18,7 +18,7 @@ from ..pretraining.runs import SaveRun
 from ..embedding.embedding import from_moments, moments
 from .labelled import LabelledSet
 from .datasets import labelled_set
-from .probes import _table_and_task, probe
+from .probes import probe, resolve_task
 
 # %% ../../nbs/69_probing.probe_callback.ipynb #b2293b6e
 class OnlineProbe(Callback):
@@ -33,7 +33,7 @@ class OnlineProbe(Callback):
                 ):
         if every < 1: raise ValueError(f'every={every} is too small; 1 is the least.')
         self.dataset, self.every, self.kind, self.bs, self.waves = dataset, every, model, bs, None
-        self.task = _table_and_task(dataset, task)[1]
+        self.task = resolve_task(dataset, task)[1]
 
     @property
     def column(self): return f'probe.{self.task.name}'

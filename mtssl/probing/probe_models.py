@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['probes', 'RowSpace', 'linear_pipeline', 'group_folds', 'LinearProbe', 'TunedProbe', 'ridge_probe', 'knn_probe',
-           'EachClass', 'Answers', 'train_network', 'held_out', 'MLPProbe', 'linear', 'knn', 'mlp', 'chance',
-           'make_probe']
+           'EachClass', 'Answers', 'held_out', 'MLPProbe', 'linear', 'knn', 'mlp', 'chance', 'make_probe']
 
 # %% ../../nbs/64_probing.probe_models.ipynb #61f9ed90
 import numpy as np
@@ -199,7 +198,7 @@ class Answers:
         return (outputs > 0).float().numpy() if self.kind == 'tags' else outputs[:, 0].numpy() * self.deviation + self.mean
 
 # %% ../../nbs/64_probing.probe_models.ipynb #dfbabdb5
-def train_network(network: torch.nn.Module, # in place
+def _train_network(network: torch.nn.Module, # in place
                   answers: Answers, # for its loss
                   fit: tuple, # X [n, D] and encoded y to learn from
                   judge: tuple, # the same, held out; `None`: train for `patience` epochs
@@ -262,7 +261,7 @@ class MLPProbe(BaseEstimator):
             torch.manual_seed(self.seed)
             L = torch.nn
             self.network_ = L.Sequential(L.Linear(X.shape[1], self.hidden), L.ReLU(), L.Dropout(self.dropout), L.Linear(self.hidden, self.answers_.size))
-            epoch = train_network(self.network_, self.answers_, part(fit), None if judge is None else part(judge), self.lr, self.wd, self.bs, self.epochs, self.patience)
+            epoch = _train_network(self.network_, self.answers_, part(fit), None if judge is None else part(judge), self.lr, self.wd, self.bs, self.epochs, self.patience)
         self.chosen_, self.classes_ = dict(epochs=epoch), getattr(self.answers_, 'classes', None)
         return self
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .metrics import bootstrap_weights, interval, metrics
+from .metrics import bootstrap_weights, metrics, score_interval
 from .probes import ProbeResult, row_names
 
 # %% ../../nbs/66_probing.probe_plots.ipynb #5503d39c
@@ -45,7 +45,7 @@ def class_scores(result: ProbeResult, # of a multi-label task
     for c in result.classes:
         known = result.predictions[result.predictions[f'truth({c})'].notna()]
         values = metrics[result.metric](known[[f'truth({c})', f'p({c})']], bootstrap_weights(known['group'], replicates=replicates, seed=seed))
-        s = interval(values, result.metric, len(known), known['group'].nunique())
+        s = score_interval(values, result.metric, len(known), known['group'].nunique())
         rows.append({'class': c, 'known': len(known), 'positive': int(known[f'truth({c})'].sum()), 'value': s.value, 'low': s.low, 'high': s.high})
     return pd.DataFrame(rows).sort_values('value', ascending=False, ignore_index=True)
 
@@ -117,7 +117,7 @@ def plot_calibration(results: list, # `ProbeResult`s with probabilities
     ax.plot([0, 1], [0, 1], color='grey', linewidth=1)
     for r in results:
         c = calibration(r, bins)
-        ax.plot(c['said'], c['right'], label=f'{r.features}, {r.model}: {calibration_error(r, bins):.2f}')
+        ax.plot(c['said'], c['right'], label=f'{r.features}, {r.probe}: {calibration_error(r, bins):.2f}')
         ax.scatter(c['said'], c['right'], s=200 * c['clips'] / c['clips'].sum())
     ax.set(xlabel='probability said', ylabel='share right', title=results[0].task)
     figure.legend(title='calibration error', loc='outside right upper', fontsize='small')
@@ -157,7 +157,7 @@ def plot_map(features: np.ndarray, # [n, D]
     return ax
 
 # %% ../../nbs/66_probing.probe_plots.ipynb #1482b6f2
-def plot_labels(scores: pd.DataFrame # from `scores_table` of `probe_labels`
+def plot_labels(scores: pd.DataFrame # from `scores_table` of `probe_amounts`
                 ): # a matplotlib figure
     "Score against the number of training clips, a panel a task, with 95 % intervals"
     from matplotlib.figure import Figure
@@ -165,8 +165,8 @@ def plot_labels(scores: pd.DataFrame # from `scores_table` of `probe_labels`
     figure = Figure(figsize=(1.5 + 2.6 * len(tasks), 3), layout='constrained')
     for ax, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks):
         rows = scores[scores['task'] == task]
-        for (name, model), c in rows.sort_values('train').groupby(['features', 'model'], sort=False):
-            line = ax.plot(c['train'], c['value'], marker='o', markersize=4, label=name if rows['model'].nunique() < 2 or model == 'chance' else f'{name}, {model}')[0]
+        for (name, kind), c in rows.sort_values('train').groupby(['features', 'probe'], sort=False):
+            line = ax.plot(c['train'], c['value'], marker='o', markersize=4, label=name if rows['probe'].nunique() < 2 or kind == 'chance' else f'{name}, {kind}')[0]
             ax.fill_between(c['train'], c['low'], c['high'], alpha=.15, color=line.get_color())
         ax.set(xscale='log', xlabel='training clips', ylabel=rows['metric'].iloc[0], title=task)
         counts = sorted(rows['train'].unique())

@@ -24,10 +24,9 @@ from mtssl.encoding.encoder import Encoder
 from mtssl.encoding.encoder import encoders
 from mtssl.pretraining.runs import Settings, last_cosines, pretrain, resume
 from mtssl.core.files import versions
-from mtssl.probing.baselines import handcrafted, random_row, row_titles, untrained
+from mtssl.probing.baselines import embed_set, handcrafted, random_row, row_titles, untrained
 from mtssl.probing.probes import paired_difference, probe_all, scores_table
 from mtssl.probing.labelled import StoredClips, with_names
-from mtssl.probing.baselines import embed_by_all as embed_set
 from mtssl.studies.study import records
 from mtssl.music.synth.mix import synthesise
 
@@ -66,9 +65,9 @@ def features(out, corpus, labelled, args):
     "Row of the table -> features of every labelled clip, one matrix a seed"
     clips = [corpus[i] for i in range(min(256, len(corpus)))]
     config = encoders.make(args.encoder, sr=corpus.sr).config
-    models = {(random_row(args.seeds), s): untrained(config, clips, s) for s in range(args.seeds)}
+    models = {(random_row(args.seeds), s): untrained(config, clips, seed=s) for s in range(args.seeds)}
     models |= {(n, s): Encoder.from_pretrained(out/'runs'/f'{n}, seed {s}') for n, s in product([*args.weightings, alone], range(args.seeds))}
-    embedded, hand = embed_set(models, labelled.waves()), handcrafted(labelled.waves(), sr=corpus.sr, size=8)
+    embedded, hand = embed_set(models, labelled, bs=8), handcrafted(labelled.waves(), sr=corpus.sr, bs=8)
     rows = {'chance': None} | {label: hand[key] for key, label in row_titles.items()}
     return rows | {n: [embedded[n, s] for s in range(args.seeds)] for n in dict.fromkeys(n for n, _ in models)}
 

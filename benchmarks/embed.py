@@ -3,7 +3,7 @@
     python benchmarks/embed.py                             # all encoders
     python benchmarks/embed.py --json nbs/embed_cost.json  # the same, for the notebook
 
-An encoder's figures are for a track of a minute, encoded whole and in windows of 10 s, and for clips of 2 s; "together" is how much faster clips of 2 s are when `at_once` seconds of them are encoded at once
+An encoder's figures are for a track of a minute, encoded whole and in windows of 10 s, and for clips of 2 s; "together" is how much faster clips of 2 s are when 16 seconds of them are encoded at once
 rather than one by one. Decoding is from a stereo file at 44.1 kHz to mono at 22,050 Hz, as for `mtssl embed`. The cache's figure is for tracks of a minute in mp3,
 asked for a second time: their bytes are hashed, and nothing is decoded or encoded. The smallest of some repeats is given.
 """

@@ -18,7 +18,8 @@ import argparse, json, math, platform, time, warnings
 import librosa
 import numpy as np
 import torch
-from mtssl.features.analysis import Analysis, median31
+from mtssl.features.analysis import Analysis
+from mtssl.features.kernels import median31
 from mtssl.music.synth.mix import synthesise
 from mtssl.features.targets import Target, targets
 

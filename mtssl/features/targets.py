@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 
 from ..core.registry import Registry, parse_spec
-from .analysis import Analysis, decibels, cached_tensors, in_parts, safe_sqrt, unit_peak
+from .analysis import Analysis
+from .kernels import cached_tensors, decibels, in_parts, safe_sqrt, unit_peak
 
 # %% ../../nbs/21_features.targets.ipynb #0b6aed6c
 targets = Registry('target')

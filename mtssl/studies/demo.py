@@ -47,10 +47,12 @@ quick = Demo(clips=96, train=100, test=100, seconds=3., encoder='tcn(width=32, b
 def demo_study(plan: Demo # the sizes
               ) -> Study:
     "The study a demo is"
-    return check_study(Study(encoders={plan.encoder: plan.encoder}, weightings={w: w for w in plan.weightings}, workers={'demo': plan.workers},
+    study = (Study(encoders={plan.encoder: plan.encoder}, weightings={w: w for w in plan.weightings}, workers={'demo': plan.workers},
                              corpus=f'synth(clips={plan.clips}, seconds={plan.seconds}, seed={plan.seed})',
                              sets=[f'synth(train={plan.train}, test={plan.test}, seconds={plan.seconds}, seeds=({plan.seed + 1}, {plan.seed + 2}))'],
                              pretrain=dict(epochs=plan.epochs, crops_per_epoch=plan.crops_per_epoch, seconds=plan.seconds, bs=16), seeds=[plan.seed], random=plan.seeds, points=plan.points))
+    check_study(study)
+    return study
 
 # %% ../../nbs/74_studies.demo.ipynb #e145c39b
 def row_of(weighting: str # of a pre-training
@@ -70,8 +72,8 @@ def demo_results(plan: Demo, study: Study, out: Path) -> list: # of `ProbeResult
         for line, result in zip(load_job(job.folder)[0].itertuples(), load_results(job.folder)):
             epoch = line.step // steps if line.kind == 'pre-trained' else 0
             if line.kind == 'random': result.features = random_row(plan.seeds)
-            elif line.kind == 'baseline': result.run = 0
-            else: result.features, result.run = row_of(line.weighting) if epoch == plan.epochs else point_of(line.weighting, int(epoch)), 0
+            elif line.kind == 'baseline': result.repetition = 0
+            else: result.features, result.repetition = row_of(line.weighting) if epoch == plan.epochs else point_of(line.weighting, int(epoch)), 0
             found.append(result)
     return found
 

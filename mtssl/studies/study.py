@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ..core.files import versions, write_atomically
 from ..core.report import write_report
-from ..probing.probes import amount_of
+from ..probing.probes import amount_name
 from ..probing.probe_plots import plot_scores
 from ..probing.baselines import row_titles
 from .comparison import Comparison, as_wide, interaction_in_words, judged, plot_cost, plot_curves, plot_heat, plot_interaction, plot_left_out, signed
-from .plan import Study, members
-from .jobs import cpu_seconds, jobs_of, load_job, processes, run_jobs, study_corpus, study_sets
+from .plan import Study, target_contrasts
+from .jobs import cpu_seconds, jobs_of, load_job, process_count, run_jobs, study_corpus, study_sets
 
 # %% ../../nbs/73_studies.study.ipynb #3b49f46c
 def collect(study: Study, out: Path) -> tuple: # lines, draws
@@ -33,27 +33,27 @@ def collect(study: Study, out: Path) -> tuple: # lines, draws
 def compare(lines: pd.DataFrame, # from `collect`
             draws: np.ndarray, # from `collect`
             probe: str, # kind
-            labels: str, # amount
+            amount: str, # of labels
             step: int | None = None # of pre-trained rows; None: the last
            ) -> Comparison:
     "One slice of a study"
     trained = lines['kind'] == 'pre-trained'
     step = lines.loc[trained, 'step'].max() if step is None else step
-    mine = ((lines['probe'] == probe) & (lines['labels'] == labels) & (~trained | (lines['step'] == step))).to_numpy()
+    mine = ((lines['probe'] == probe) & (lines['amount'] == amount) & (~trained | (lines['step'] == step))).to_numpy()
     return Comparison(lines[mine], draws[mine])
 
 def amounts(study: Study) -> list: # of text
     "The amounts of labels as tables call them"
-    return [amount_of(x)[1] for x in study.labels]
+    return [amount_name(x) for x in study.amounts]
 
 # %% ../../nbs/73_studies.study.ipynb #2c2ebf56
 def by_amount(lines, draws, study: Study) -> pd.DataFrame:
     "Every row's mean over tasks for every amount of labels, with the number of training clips, if there are several"
     tables = []
-    for amount in amounts(study) if len(study.labels) > 1 else []:
+    for amount in amounts(study) if len(study.amounts) > 1 else []:
         c = compare(lines, draws, study.probes[0], amount)
-        train = lines.loc[lines['labels'] == amount, 'train'].mean()
-        tables.append(c.summary().assign(labels=amount, train=train).query('task == @c.tasks[-1]'))
+        train = lines.loc[lines['amount'] == amount, 'train'].mean()
+        tables.append(c.summary().assign(amount=amount, train=train).query('task == @c.tasks[-1]'))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 def by_step(lines, draws, study: Study) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def findings(study: Study, out: Path) -> dict: # name -> table
     rivals = {r.features: [x for x in (base, random.get(r.encoder), row_titles['handcrafted']) if x in c.rows] for r in c.row_facts().query("kind == 'pre-trained'").reset_index().itertuples()}
     cost = lines[trained].drop_duplicates(['features', 'seed']).groupby('features')[['cpu_seconds', 'seconds', 'parameters']].mean()
     return dict(scores=lines, summary=c.summary().join(cost, 'features'), ranking=c.ranking(), differences=c.differences(rivals), effects=c.effects(b['workers'], b['weighting']),
-                averages=c.averages(), left_out=c.left_out(members(study)), labels=by_amount(lines, draws, study), points=by_step(lines, draws, study), probes=by_probe(lines, draws, study))
+                averages=c.averages(), left_out=c.left_out(target_contrasts(study)), amounts=by_amount(lines, draws, study), points=by_step(lines, draws, study), probes=by_probe(lines, draws, study))
 
 def failures(study: Study, out: Path) -> dict: # job -> why
     "Jobs that failed"
@@ -105,11 +105,11 @@ def figures(report: dict # name -> table, and others
     gpu, shown = 'device' in report['scores'] and (report['scores']['device'] == 'cuda').any(), report['shown']
     cost = summary[summary['task'] == last].assign(cost=lambda t: t['seconds' if gpu else 'cpu_seconds'])
     found = {'Every choice on every task. Colours run from the lowest score of a task to its highest.': plot_heat(summary),
-             'The baselines and the best rows, with 95 % intervals over seeds and clips.': plot_scores(shown.assign(model='', labels='')),
+             'The baselines and the best rows, with 95 % intervals over seeds and clips.': plot_scores(shown.assign(probe='', amount='')),
              'Score against the cost of pre-training. No row on the front is beaten by one that costs no more.': plot_cost(cost, 'seconds of pre-training on a GPU' if gpu else 'CPU seconds of pre-training')}
     if report['averages']['workers'].nunique() > 1: found['Worker sets and weightings, averaged over encoders. Lines that are not parallel are an interaction.'] = plot_interaction(report['averages'])
     if len(report['left_out']): found["What each target's workers give, averaged over encoders and weightings."] = plot_left_out(report['left_out'])
-    if len(report['labels']): found['Fewer labels for the probe.'] = plot_curves(report['labels'], 'train', 'training clips of the probe', log=True)
+    if len(report['amounts']): found['Fewer labels for the probe.'] = plot_curves(report['amounts'], 'train', 'training clips of the probe', log=True)
     if len(report['points']): found['More pre-training, from the random-initialised encoder on.'] = plot_curves(report['points'], 'step', 'pre-training steps')
     return found
 
@@ -160,8 +160,8 @@ def check_folder(study: Study, out: Path):
     "Raise `ValueError` if `out` holds cells that were made otherwise"
     path, now = out/'study.json', json.loads(json.dumps(asdict(study)))
     if path.exists():
-        was = json.loads(path.read_text())
-        for k in 'corpus', 'sets', 'pretrain', 'probes', 'labels', 'random', 'points':
+        was = {dict(labels='amounts').get(k, k): v for k, v in json.loads(path.read_text()).items()} # drafts of 0.1.0 wrote labels
+        for k in 'corpus', 'sets', 'pretrain', 'probes', 'amounts', 'random', 'points':
             if was[k] != now[k]: raise ValueError(f'The study in {out} was begun with {k}: {json.dumps(was[k])}; choose another folder for {json.dumps(now[k])}.')
         for k in 'encoders', 'weightings', 'workers':
             for label in set(was[k]) & set(now[k]):
@@ -176,7 +176,7 @@ def run_study(study: Study, # from `read_study` or `make_study`
               command: str = 'mtssl study' # what made it, for the report
              ) -> dict: # tables and facts: what report.json holds, and `scores`
     "Run what is not finished yet, and write `scores.csv`, `report.json` and `report.html`"
-    out, jobs = Path(out), processes(jobs)
+    out, jobs = Path(out), process_count(jobs)
     check_folder(study, out)
     sets, absent = study_sets(study, out, jobs, quiet)
     study_corpus(study.corpus, out/'data'/'corpus', study.settings.sr, jobs, quiet)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'deprecation', 'notes', 'names', 'corpus_app', 'Model', 'about', 'main', 'kinds', 'target_kinds',
            'distortion_kinds', 'study_kinds', 'set_kinds', 'show_sets', 'show_kinds', 'info', 'doctor', 'demo', 'synth',
-           'left_out', 'build_store', 'check_store', 'pretrain', 'online_probes', 'trained', 'embed', 'export',
-           'similar', 'finetuned', 'probe', 'study']
+           'left_out', 'build_store', 'check_store', 'pretrain', 'embed', 'export', 'similar', 'finetuned', 'probe',
+           'study']
 
 # %% ../../nbs/82_app.cli.ipynb #09e1a89e
 import os
@@ -46,7 +46,7 @@ def kinds(kind: str # 'targets', 'encoders', 'workers', 'weightings', 'distortio
         from mtssl.pretraining.workers import workers_table
         return workers_table()
     else: raise ValueError(f"There is no list of {kind!r}; there are {', '.join(names)}.")
-    return registry.table()
+    return registry.rows()
 
 notes = dict(
     targets='Size: features a frame at hop 512. Cost: CPU ms a minute of audio, alone.',
@@ -59,12 +59,12 @@ def target_kinds():
     "Targets with their features a frame at hop 512, unit, and cost in CPU milliseconds a minute of audio"
     from mtssl.features.targets import Target, targets
     size = lambda name: '2 F' if name == 'clip' else Target(name).size()
-    return [dict(name=r['name'], size=size(r['name']), unit=r['unit'], cost=r.get('cost', ''), summary=r['summary']) for r in targets.table()]
+    return [dict(name=r['name'], size=size(r['name']), unit=r['unit'], cost=r.get('cost', ''), summary=r['summary']) for r in targets.rows()]
 
 def distortion_kinds():
     "Sets of distortions, and distortions"
     from mtssl.pretraining.distortions import distortion_sets, distortions
-    return [dict(name=name, imitates='set', summary=', '.join(members)) for name, members in distortion_sets.items()] + distortions.table()
+    return [dict(name=name, imitates='set', summary=', '.join(members)) for name, members in distortion_sets.items()] + distortions.rows()
 
 def study_kinds():
     "Studies that come with the package, with their questions"
@@ -92,7 +92,7 @@ names = dict(
 def set_kinds():
     "Labelled sets: tasks, classes, hours, licence, metric, splits, where to get them, and whether they are found"
     from mtssl.probing.datasets import sets_table
-    return sets_table()
+    return sets_table().to_dict('records')
 
 def show_sets(rows: list # of `set_kinds`
              ):
@@ -139,7 +139,7 @@ def demo(out: Out('Folder for data, runs and report.') = Path('runs/demo'),
          jobs: Jobs = None):
     "Pre-train on synthesised music with and without balancing, and probe beside baselines."
     from mtssl.studies.demo import Demo, demo as run_demo, quick as quick_plan
-    report = run_demo(out, quick_plan if quick else Demo(), jobs, asked.quiet, 'mtssl demo' + ' --quick' * quick)
+    report = run_demo(out, quick_plan if quick else Demo(), command='mtssl demo' + ' --quick' * quick, jobs=jobs, quiet=asked.quiet)
     say(report['verdict'])
     show_scores(report['scores'], f"Accuracy with 95 % intervals ({report['command']}, {report['seconds'] / 60:.0f} minutes)")
     say(f"{out/'report.html'}")
@@ -177,7 +177,7 @@ def build_store(sources: Annotated[list[Path], typer.Argument(metavar='SOURCES',
                 jobs: Jobs = None):
     "Decode audio once into a store."
     from mtssl.music.corpus import build_corpus
-    corpus = build_corpus(sources, out, sr, jobs, asked.quiet, group)
+    corpus = build_corpus(sources, out, sr, group=group, jobs=jobs, quiet=asked.quiet)
     problems = left_out(corpus)
     show_problems(problems)
     if problems: warn('By kind: ' + ', '.join(f'{kind} {n:,}' for kind, n in corpus.problem_counts.items()))
@@ -192,7 +192,7 @@ def check_store(store: Annotated[Path, typer.Argument(metavar='STORE', help='A s
     corpus, damage = Corpus(store), check_corpus(store, asked.quiet)
     size = sum(p.stat().st_size for p in store.glob('shard-*.i16'))
     found = dict(tracks=len(corpus), hours=corpus.seconds / 3600, groups=corpus.tracks.group.nunique(), sr=corpus.sr, size=size,
-                 unused=max(0, 1 - 2 * corpus.frames.sum() / max(size, 1)), left_out=len(corpus.problems))
+                 unused=max(0, 1 - 2 * corpus.n_samples.sum() / max(size, 1)), left_out=len(corpus.problems))
     shown = dict(tracks='{:,}', hours='{:.2f}', groups='{:,}', sr='{:,} Hz', size='{:,} B', unused='{:.0%}', left_out='{:,}')
     show_table([{k.replace('_', ' '): shown[k].format(v) for k, v in found.items()}])
     found |= dict(store=store, damaged=dict(zip(damage.path, damage.damage)))
@@ -203,63 +203,82 @@ def check_store(store: Annotated[Path, typer.Argument(metavar='STORE', help='A s
     say('Every sample is what was written.')
     return found
 
+# %% ../../nbs/82_app.cli.ipynb #e7ebf8fc
+_Encoder = Annotated[str, typer.Option(autocompletion=among(*names['encoders']), help='See `mtssl info encoders`.')]
+_Workers = Annotated[str, typer.Option(autocompletion=among(*names['workers'], several=True),
+                                       help='A set, or names with commas between them; see `mtssl info workers`.')]
+_Weighting = Annotated[str, typer.Option(autocompletion=among(*names['weightings']), help='See `mtssl info weightings`.')]
+_Distortions = Annotated[str, typer.Option(autocompletion=among(*names['distortions'], several=True),
+                                           help='Of what the encoder hears: a set, or names with commas between them; see `mtssl info distortions`.')]
+_Short = Annotated[str, typer.Option(autocompletion=among('repeat', 'pad', 'skip'), help='Tracks shorter than a crop: repeat, pad or skip.')]
+_Silence = Annotated[Optional[float], typer.Option(help='Draw no crop where it is softer than so many dB of full scale, such as -60.')]
+_Start = Annotated[Optional[str], typer.Option('--from', metavar='MODEL',
+                   help='Go on from a run, a saved model or an id on the Hugging Face Hub, with its settings where none are given.')]
+_Probe = Annotated[Optional[str], typer.Option(autocompletion=among(*names['datasets']),
+                   help='A small labelled set, to probe its first task after every epoch; in history.csv, and the best encoder in best.safetensors.')]
+_Crops = Annotated[Optional[int], typer.Option(help='Crops per epoch; by default as many as cover the audio once. --stream needs it.')]
+
+_stopped = ('Finished epochs are kept; go on with `mtssl pretrain --resume --out {out}`, or, before the first has ended, '
+            'with the same command.')
+_examples = ['mtssl pretrain ~/Music --out runs/mine', 'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty',
+             'mtssl pretrain --resume --out runs/mine', 'mtssl pretrain ~/More --from runs/mine --out runs/more',
+             'mtssl pretrain shards/*.tar --stream --crops-per-epoch 10000 --out runs/streamed']
+
 # %% ../../nbs/82_app.cli.ipynb #2da78a24
-@app.command(rich_help_panel='Pre-train', stopped='Finished epochs are kept; go on with `mtssl pretrain --resume --out {out}`, or, before the first has ended, with the same command.',
-             examples=['mtssl pretrain ~/Music --out runs/mine', 'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty', 'mtssl pretrain --resume --out runs/mine', 'mtssl pretrain ~/More --from runs/mine --out runs/more'])
+@app.command(rich_help_panel='Pre-train', stopped=_stopped, examples=_examples)
 def pretrain(context: typer.Context,
-             source: Annotated[Optional[Path], typer.Argument(metavar='SOURCE', help='Folder, list, table, data set or tar shard of audio, or a corpus store.')] = None,
+             sources: Annotated[Optional[list[Path]], typer.Argument(metavar='SOURCE', help='Folders, lists, tables, data sets or tar shards of audio, or a corpus store.')] = None,
              out: Out('The run folder to make.') = Path('runs/mine'),
-             encoder: Annotated[str, typer.Option(autocompletion=among(*names['encoders']), help='See `mtssl info encoders`.')] = 'tcn',
-             workers: Annotated[str, typer.Option(autocompletion=among(*names['workers'], several=True), help='A set, or names with commas between them; see `mtssl info workers`.')] = 'music',
-             weighting: Annotated[str, typer.Option(autocompletion=among(*names['weightings']), help='See `mtssl info weightings`.')] = 'equal',
-             distortions: Annotated[str, typer.Option(autocompletion=among(*names['distortions'], several=True), help='Of what the encoder hears: a set, or names with commas between them; see `mtssl info distortions`.')] = '',
+             encoder: _Encoder = 'tcn', workers: _Workers = 'music', weighting: _Weighting = 'equal', distortions: _Distortions = '',
              epochs: Annotated[int, typer.Option(help='Passes over the audio.')] = 20,
-             crops_per_epoch: Annotated[Optional[int], typer.Option(help='Crops in a pass; by default as many as cover the audio once.')] = None,
+             crops_per_epoch: _Crops = None,
              seconds: Annotated[float, typer.Option(help='Length of a crop, s.')] = 6.,
-             short: Annotated[str, typer.Option(autocompletion=among('repeat', 'pad', 'skip'), help='Tracks shorter than a crop: repeat, pad or skip.')] = 'repeat',
-             silence: Annotated[Optional[float], typer.Option(help='Draw no crop where it is softer than so many dB of full scale, such as -60.')] = None,
-             bs: Annotated[int, typer.Option(help='Crops a batch.')] = 16,
+             short: _Short = 'repeat', silence: _Silence = None,
+             bs: Annotated[int, typer.Option(help='Crops per batch.')] = 16,
              lr: Annotated[float, typer.Option(help='Highest learning rate.')] = 1.5e-3,
              wd: Annotated[float, typer.Option(help='Weight decay.')] = .01,
              sr: Rate = 22_050,
-             seed: Annotated[int, typer.Option(help='Of crops, weights and everything else.')] = 0,
-             start: Annotated[Optional[str], typer.Option('--from', metavar='MODEL', help='Go on from a run, a saved model or an id on the Hugging Face Hub, with its settings where none are given.')] = None,
-             probe: Annotated[Optional[str], typer.Option(autocompletion=among(*names['datasets']), help='A small labelled set, to probe its first task after every epoch; in history.csv, and the best encoder in best.safetensors.')] = None,
+             start: _Start = None, probe: _Probe = None,
+             stream: Annotated[bool, typer.Option('--stream', help='Cut crops straight from tar shards; nothing is decoded into a store.')] = False,
              resume: Annotated[bool, typer.Option('--resume', help='Continue an interrupted run with its own settings.')] = False,
+             seed: Annotated[int, typer.Option(help='Of crops, weights and everything else.')] = 0,
              device: Device = None, jobs: Jobs = None):
     "Pre-train an encoder on a folder of music."
-    settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs, crops_per_epoch=crops_per_epoch,
-                    seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
-    if resume and source is not None: raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {source}.')
-    if resume and start: raise ValueError('--resume continues a run in its own folder, and --from begins another one; give one of them.')
-    if not resume and source is None: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
-    if not resume and not source.exists(): raise ValueError(f'There is no folder {source}.')
-    from mtssl import pretrain as module
-    given = [k for k in (*settings, 'probe') if context.get_parameter_source(k).name == 'COMMANDLINE']
-    if resume:
-        if given: raise ValueError(f"--resume continues with the run's own settings; leave out --{given[0].replace('_', '-')}.")
-        probe = module.read_config(out).get('probe')
-    cbs = online_probes(probe)
-    if resume: module.resume(out, device=device, cbs=cbs, quiet=asked.quiet)
-    else:
-        if start: settings = {k: v for k, v in settings.items() if k in given}
-        name = lambda corpus: show_problems(left_out(corpus))
-        module.pretrain(source, out, device=device, jobs=jobs, cbs=cbs, on_corpus=name, quiet=asked.quiet, start=start, **settings)
+    settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs,
+                    crops_per_epoch=crops_per_epoch, seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
+    given = [k for k in (*settings, 'probe', 'stream') if context.get_parameter_source(k).name == 'COMMANDLINE']
+    if resume: _resume(out, sources, start, given, device, jobs)
+    else: _begin(sources, out, {k: v for k, v in settings.items() if not start or k in given}, start, probe, stream, device, jobs)
     say(f"{out/'report.html'}")
-    return trained(out)
+    return _progress(out)
 
-def online_probes(name: Optional[str]) -> list: # of callbacks
-    "The probe that runs along, if there shall be one"
+# %% ../../nbs/82_app.cli.ipynb #6ac8ef34
+def _begin(sources, out, settings, start, probe, stream, device, jobs):
+    if not sources: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
+    for source in sources:
+        if not source.exists() and not (stream and '*' in source.name): raise ValueError(f'There is no folder {source}.')
+    from mtssl.pretraining.runs import pretrain
+    pretrain(sources[0] if len(sources) == 1 else sources, out, stream=stream, start=start, cbs=_online_probes(probe),
+             on_corpus=lambda corpus: show_problems(left_out(corpus)), device=device, jobs=jobs, quiet=asked.quiet, **settings)
+
+def _resume(out, sources, start, given, device, jobs):
+    if sources: raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {sources[0]}.')
+    if start: raise ValueError('--resume continues a run in its own folder, and --from begins another one; give one of them.')
+    if given: raise ValueError(f"--resume continues with the run's own settings; leave out --{given[0].replace('_', '-')}.")
+    from mtssl.core.files import read_config
+    from mtssl.pretraining.runs import resume
+    resume(out, cbs=_online_probes(read_config(out).get('probe')), device=device, jobs=jobs, quiet=asked.quiet)
+
+def _online_probes(name): # the probe that runs along, if there is to be one
     if not name: return []
     from mtssl.probing.probe_callback import NamedProbe
     return [NamedProbe(name)]
 
-def trained(out: Path # the run folder
-           ) -> dict: # run, report, epochs, step, loss, R²
-    "How far a run has come, from its history"
+def _progress(out): # how far a run has come, from its history
     import pandas as pd
     last = pd.read_csv(out/'history.csv').iloc[-1]
-    return dict(run=out, report=out/'report.html', epochs=int(last.epoch), step=int(last.step), valid_loss=last.valid_loss, r2=last.r2, **{k: v for k, v in last.items() if k.startswith('probe.')})
+    probed = {k: v for k, v in last.items() if k.startswith('probe.')}
+    return dict(run=out, report=out/'report.html', epochs=int(last.epoch), step=int(last.step), valid_loss=last.valid_loss, r2=last.r2, **probed)
 
 # %% ../../nbs/82_app.cli.ipynb #5d2489ea
 Model = Annotated[str, typer.Argument(metavar='MODEL', help="A run folder, a saved model's, or its id on the Hugging Face Hub.")]
@@ -317,35 +336,33 @@ def finetuned(run, labelled, amounts):
     from mtssl.encoding.encoder import Encoder
     from mtssl.probing.finetuning import finetune
     encoder = Encoder.from_pretrained(run)
-    return [finetune(encoder, labelled, task, f'encoder {run.name}', labels=amount) for amount in amounts for task in labelled.tasks]
+    return [finetune(encoder, labelled, task, f'encoder {run.name}', amount=amount) for amount in amounts for task in labelled.tasks]
 
 # %% ../../nbs/82_app.cli.ipynb #1c1e9c9d
 @app.command(rich_help_panel='Judge', stopped='With --out, embeddings that are finished are kept, and the same command goes on.',
-             examples=['mtssl probe runs/mine "synth(test=200)"', 'mtssl probe runs/mine music/labels.csv --model knn --out probes', 'mtssl probe runs/mine gtzan --labels "0.1,1" --layers each'])
+             examples=['mtssl probe runs/mine "synth(test=200)"', 'mtssl probe runs/mine music/labels.csv --probe knn --out probes', 'mtssl probe runs/mine gtzan --amounts "0.1,1" --layers each'])
 def probe(run: Annotated[Path, typer.Argument(metavar='MODEL', help='A run folder, or a saved encoder.')],
           dataset: Annotated[str, typer.Argument(metavar='SET', autocompletion=among(*names['datasets']), help='A folder a class, a CSV, or a set such as gtzan or "synth(test=200)"; see `mtssl info datasets`.')] = 'synth',
-          model: Annotated[str, typer.Option(autocompletion=among('linear', 'knn', 'mlp', 'finetune'), help='Kind of probe: linear, knn, mlp, or finetune, which trains the encoder too, beside linear probes.')] = 'linear',
-          labels: Annotated[str, typer.Option(help='Share of the training clips, or text such as "5 a class"; several with commas.')] = '1',
+          probe: Annotated[str, typer.Option(autocompletion=among('linear', 'knn', 'mlp', 'finetune'), help='Kind of probe: linear, knn, mlp, or finetune, which trains the encoder too, beside linear probes.')] = 'linear',
+          amounts: Annotated[str, typer.Option(help='Share of the training clips, or text such as "5 per class"; several with commas.')] = '1',
           layers: Layers = None,
           window: Window = 60.,
           out: Out('Folder for scores, predictions and embeddings, which are made once.', Optional[Path]) = None):
     "Probe a run on a labelled set, beside its baselines."
     from mtssl.probing.datasets import labelled_set
-    from mtssl.probing.probes import amount_of, probe_labels, row_names, scores_table
+    from mtssl.probing.probes import amount_name, probe_amounts, row_names, save_results, scores_table
     from mtssl.probing.baselines import encoder_features
     from mtssl.probing.probe_models import make_probe
-    from mtssl.core.progress import track
-    from mtssl.probing.probes import save_results
-    chosen, amounts, tuned = chosen_layers(layers), [a.strip() for a in labels.split(',')], model == 'finetune'
-    for a in amounts: amount_of(a)
-    if not tuned: make_probe(model, 'single-label')
+    chosen, shares, tuned = chosen_layers(layers), [a.strip() for a in amounts.split(',')], probe == 'finetune'
+    for a in shares: amount_name(a)
+    if not tuned: make_probe(probe, 'single-label')
     labelled = labelled_set(dataset)
-    rows = encoder_features(run, labelled, chosen, window, cache=out and out/'embeddings', progress=lambda items: track(items, 'embed', quiet=asked.quiet))
-    results = probe_labels(rows, labelled, labels=amounts, model='linear' if tuned else model)
-    if tuned: results += finetuned(run, labelled, amounts)
+    rows = encoder_features(run, labelled, chosen, window, cache=out and out/'embeddings', quiet=asked.quiet)
+    results = probe_amounts(rows, labelled, amounts=shares, probe='linear' if tuned else probe)
+    if tuned: results += finetuned(run, labelled, shares)
     scores = save_results(results, out) if out else scores_table(results)
     metrics = ', '.join(dict.fromkeys(scores['metric']))
-    show_scores(scores.assign(features=row_names(scores)).to_dict('records'), f'{labelled.name}: {metrics}, with 95 % intervals ({model})')
+    show_scores(scores.assign(features=row_names(scores)).to_dict('records'), f'{labelled.name}: {metrics}, with 95 % intervals ({probe})')
     if out: say(f"{out/'scores.csv'}")
     return dict(set=labelled.name, out=out, scores=scores)
 
@@ -358,21 +375,21 @@ def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=
           dry_run: Annotated[bool, typer.Option('--dry-run', help='Print the plan and the time it takes, and stop.')] = False,
           jobs: Jobs = None):
     "Pre-train and probe all combinations of choices, and report."
-    from mtssl.studies.jobs import absent_sets, estimate, plan_in_words, processes
+    from mtssl.studies.jobs import absent_sets, estimate, plan_in_words, process_count
     from mtssl.studies.plan import read_study
-    from mtssl.studies.study import run_study
+    from mtssl.studies.study import best_rows, run_study
     what, out = read_study(source, root), out or Path('runs')/Path(source).stem
     if dry_run:
         absent = absent_sets(what) if what.optional else {}
         show_problems(absent, what='set')
-        table = estimate(what, out, asked.quiet)
+        table = estimate(what, out, quiet=asked.quiet)
         show_table([{'encoder, workers, weighting': f'{r.encoder}, {r.workers}, {r.weighting}', 'cells': r.cells, 'finished': r.finished, 'CPU s': round(r.cpu_seconds), 'known by': r.source} for r in table.itertuples()], 'CPU seconds of one cell')
-        say(plan_in_words(what, table, processes(jobs)))
-        return dict(study=what.question, out=out, jobs=processes(jobs), cells=table, absent=absent)
-    report = run_study(what, out, jobs, asked.quiet, f'mtssl study {source} --out {out}' + (f' --root {root}' if root else ''))
+        say(plan_in_words(what, table, process_count(jobs)))
+        return dict(study=what.question, out=out, jobs=process_count(jobs), cells=table, absent=absent)
+    report = run_study(what, out, command=f'mtssl study {source} --out {out}' + (f' --root {root}' if root else ''), jobs=jobs, quiet=asked.quiet)
     show_problems(report['absent'], what='set')
     say(report['verdict'])
-    show_scores(report['shown'].to_dict('records'), f"Baselines and best rows, with 95 % intervals ({report['command']}, {report['cpu_seconds'] / 60:.0f} CPU minutes)")
+    show_scores(best_rows(report['summary'], report['ranking']).to_dict('records'), f"Baselines and best rows, with 95 % intervals ({report['command']}, {report['cpu_seconds'] / 60:.0f} CPU minutes)")
     say(f"{out/'report.html'}")
     found = dict(out=out, report=out/'report.html', **{k: report[k] for k in ('command', 'cpu_seconds', 'verdict', 'scores', 'absent', 'failed')})
     if failed := report['failed']: raise Failed(f"{len(failed)} of the jobs failed, such as {next(iter(failed))}: {next(iter(failed.values()))} The same command tries them again.", found)

@@ -161,7 +161,7 @@ def examine_sets() -> dict: # a `finding`
     "Which published labelled sets are found"
     from mtssl.probing.labelled import data_folder
     from mtssl.probing.datasets import sets_table
-    there = [r['name'] for r in sets_table() if r['found'] == 'yes']
+    there = sets_table().query('found == "yes"')['name'].tolist()
     if there: return finding('labelled sets', 'ok', f"{', '.join(there)} in {data_folder()}.")
     return finding('labelled sets', 'note', f'None is found in {data_folder()}.', 'See `mtssl info datasets` for where to get them; a folder a class or a CSV of your own works too.')
 

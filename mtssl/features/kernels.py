@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['frames_at_once', 'samples_at_once', 'cached_tensors', 'hann', 'in_parts', 'by_clips', 'squared', 'safe_sqrt',
-           'decibels', 'unit_peak', 'mel_filters', 'gammatone_centres', 'gammatone_filters', 'cqt_frequencies',
-           'cqt_lengths', 'hops_for', 'cqt_kernel', 'cqt_kernels', 'yin', 'median31']
+           'decibels', 'unit_peak', 'unit_norm', 'mel_filters', 'gammatone_centres', 'gammatone_filters',
+           'chroma_filters', 'a_weights', 'cosines', 'slope', 'cqt_frequencies', 'cqt_lengths', 'hops_for',
+           'cqt_kernel', 'cqt_kernels', 'yin', 'median31']
 
 # %% ../../nbs/19_features.kernels.ipynb #4d0a6fd1
 import math
 import numpy as np
+import scipy.fft
+import scipy.signal
 import torch
 import torch.nn.functional as F
 from functools import lru_cache
@@ -71,6 +74,13 @@ def unit_peak(x: torch.Tensor # `[B, F, N]`
     peak = x.abs().amax(1, keepdim=True)
     return x / torch.where(peak < torch.finfo(x.dtype).tiny, 1, peak)
 
+def unit_norm(x: torch.Tensor, # `[B, F, N]`
+              p: int # 1 for shares, 2 for length
+             ) -> torch.Tensor: # `[B, F, N]` with `p`-norm 1 in each frame
+    "Divide each frame by its `p`-norm, and leave frames of zeros alone, as `librosa.util.normalize`"
+    norm = x.norm(p, 1, keepdim=True)
+    return x / torch.where(norm < torch.finfo(x.dtype).tiny, 1, norm)
+
 # %% ../../nbs/19_features.kernels.ipynb #419e554a
 @cached_tensors
 def mel_filters(sr, n_fft, n_mels, dtype, device, groups=4):
@@ -96,6 +106,39 @@ def gammatone_filters(sr, n_fft, n, dtype, device):
     width = 1.019 * 24.7 * (1 + .00437 * centre)
     f = np.arange(1 + n_fft // 2)[:, None] * sr / n_fft
     return torch.tensor(16 / (3 * n_fft**2) * (1 + ((f - centre) / width)**2)**-4, dtype=dtype, device=device)
+
+# %% ../../nbs/19_features.kernels.ipynb #fadaa161
+@cached_tensors
+def chroma_filters(sr, n_fft, dtype, device):
+    "Weights `[1 + n_fft // 2, 12]` of `librosa.filters.chroma`"
+    from librosa.filters import chroma
+    return torch.tensor(chroma(sr=sr, n_fft=n_fft, dtype=np.float64).T, dtype=dtype, device=device)
+
+@cached_tensors
+def a_weights(sr, n_fft, dtype, device):
+    "The A curve as factors of power, `[1 + n_fft // 2]`"
+    from librosa import A_weighting
+    with np.errstate(divide='ignore'): level = A_weighting(np.arange(1 + n_fft // 2) * sr / n_fft)
+    return torch.tensor(10**(level / 10), dtype=dtype, device=device)
+
+# %% ../../nbs/19_features.kernels.ipynb #55c17ba7
+@cached_tensors
+def cosines(n, size, dtype, device):
+    "The first `n` basis vectors of the orthonormal DCT-II, `[size, n]`"
+    return torch.tensor(scipy.fft.dct(np.eye(size), norm='ortho', axis=0)[:n].T, dtype=dtype, device=device)
+
+@cached_tensors
+def _slope_taps(width, order, dtype, device):
+    return torch.tensor(scipy.signal.savgol_coeffs(width, order, deriv=order, use='dot'), dtype=dtype, device=device)
+
+def slope(x: torch.Tensor, # `[B, F, N]`
+          order: int # of the derivative: 1 or 2
+         ) -> torch.Tensor: # `[B, F, N]`
+    "Derivative of `order` from a polynomial through 9 frames (fewer in a shorter clip), held at the ends, as `librosa.feature.delta`"
+    width = min(9, x.shape[-1] - 1 + x.shape[-1] % 2)
+    if width <= order: return torch.zeros_like(x)
+    taps = _slope_taps(width, order, x.dtype, x.device)
+    return F.pad(x.unfold(-1, width, 1) @ taps, (width // 2, width // 2), mode='replicate')
 
 # %% ../../nbs/19_features.kernels.ipynb #71725dcf
 def cqt_frequencies(n_bins, per_octave):

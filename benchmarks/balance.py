@@ -39,7 +39,7 @@ def data(out, args):
     "The unlabelled corpus and the labelled clips, made once"
     if not (out/'corpus'/'manifest.parquet').exists():
         build_corpus(with_names(w for w, _ in track(synthesise(args.clips, 6., seed=0, jobs=1), 'synthesise', args.clips)), out/'corpus', quiet=True)
-    labelled = synth(args.train, args.test, 6., seeds=(1, 2), jobs=1)
+    labelled = synth(args.train, args.test, 6., jobs=1, quiet=True)
     if not (out/'labelled'/'manifest.parquet').exists(): build_corpus(with_names(labelled.waves()), out/'labelled', quiet=True)
     labelled.load = StoredClips(Corpus(out/'labelled'))
     return Corpus(out/'corpus'), labelled

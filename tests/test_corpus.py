@@ -25,7 +25,7 @@ def start(music, store):
     code = ('import time; from mtssl.music.corpus import _Writer, build_corpus\n'
             'add, _Writer.interval = _Writer.add, .1\n'
             '_Writer.add = lambda *args: (add(*args), time.sleep(.01))\n'
-            f'build_corpus({str(music)!r}, {str(store)!r}, jobs=2, shard_frames=1_000_000)')
+            f'build_corpus({str(music)!r}, {str(store)!r}, jobs=2, shard_samples=1_000_000)')
     return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
@@ -72,7 +72,7 @@ def test_interrupted_twice(music, tmp_path):
         done = journalled(store)
         wait_for(lambda: not any(map(alive, workers)), 'the end of every worker', 20)
         with pytest.raises(ValueError, match='unfinished'): Corpus(store)
-    corpus, whole = build_corpus(music, store, quiet=True, shard_frames=1_000_000), build_corpus(music, tmp_path/'whole', quiet=True, shard_frames=1_000_000)
+    corpus, whole = build_corpus(music, store, quiet=True, shard_samples=1_000_000), build_corpus(music, tmp_path/'whole', quiet=True, shard_samples=1_000_000)
     assert corpus.manifest.equals(whole.manifest) and len(corpus) == 500 and not len(check_corpus(store, quiet=True))
     for shard in sorted(p.name for p in (tmp_path/'whole').glob('*.i16')): assert (store/shard).read_bytes() == (tmp_path/'whole'/shard).read_bytes()
     assert {p.name for p in store.iterdir()} == {p.name for p in (tmp_path/'whole').iterdir()}

@@ -7,18 +7,18 @@ import ast, json
 import pandas as pd
 import pytest
 from conftest import root, run
+from mtssl.probing import public_sets
 from typer.testing import CliRunner
 
 
 def notebook_trees():
     "Name of a set -> the notebook's function that writes its miniature below a folder and returns the specification to read it by"
-    space = {}
-    exec('from mtssl.probing.public_sets import *', space)
+    space = dict(vars(public_sets))
     for cell in json.loads((root/'nbs/61_probing.public_sets.ipynb').read_text(encoding='utf-8'))['cells']:
         if cell['cell_type'] != 'code': continue
         source = ''.join(cell['source'])
         wanted = (ast.Import, ast.ImportFrom) if source.startswith('#| export') else (ast.Import, ast.ImportFrom, ast.FunctionDef)
-        exec(compile(ast.Module([n for n in ast.parse(source).body if isinstance(n, wanted)], []), 'notebook', 'exec'), space)
+        exec(compile(ast.Module([n for n in ast.parse(source).body if isinstance(n, wanted) and not getattr(n, 'decorator_list', None)], []), 'notebook', 'exec'), space)
     return {name.removesuffix('_tree'): function for name, function in space.items() if name.endswith('_tree')}
 
 
@@ -35,14 +35,13 @@ def data(tmp_path_factory):
 @pytest.fixture(scope='module')
 def encoder(tmp_path_factory):
     "A saved encoder with random weights"
-    import mtssl.models
     from mtssl.encoding.encoder import encoders
     return encoders.make('tcn(width=16, blocks=2)', sr=16_000).save_pretrained(tmp_path_factory.mktemp('encoder')/'random')
 
 
 def test_every_set_has_a_miniature():
     from mtssl.probing.datasets import sets_table
-    assert {r['name'] for r in sets_table()} - {'csv', 'folder', 'synth', 'mirdata'} == set(trees)
+    assert set(sets_table()['name']) - {'csv', 'folder', 'synth', 'mirdata'} == set(trees)
 
 
 def test_found(data, installed):

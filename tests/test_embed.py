@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-import mtssl.models # gives encoders `save_pretrained`
 from conftest import broken, mtssl, run
 from mtssl.encoding.encoder import encoders
 

@@ -126,7 +126,7 @@ def test_a_checkpoint_that_is_a_pickle(tmp_path):
 def test_from_at_the_command_line(tmp_path):
     "mtssl pretrain --from a run, on other music, with other options"
     from mtssl.probing.datasets import save_set, synth
-    save_set(synth(12, 4, 2., 22_050, (1, 2), 1, True), tmp_path/'music', 22_050)
+    save_set(synth(12, 4, 2., 22_050, jobs=1, quiet=True), tmp_path/'music', 22_050)
     pretrain(tmp_path/'music'/'train', tmp_path/'a', encoder='tcn(width=8, blocks=1)', workers='mfcc,onset', epochs=1, seconds=1.5, bs=2, crops_per_epoch=4, device='cpu', jobs=1, quiet=True)
     command = 'pretrain music/test --from a --out b --workers mfcc,chroma_cqt --lr 1e-4 --device cpu --jobs 1'
     done = subprocess.run([sys.executable, '-c', 'from mtssl.app.cli import main; main()', *command.split()], cwd=tmp_path, capture_output=True, text=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 from scipy.signal import firwin
 
 from ..core.files import reason, write_atomically
-from ..features.analysis import cqt_frequencies, cqt_kernel, cqt_lengths, decibels
+from ..features.kernels import cqt_frequencies, cqt_kernel, cqt_lengths, decibels
 from .encoder import Encoder, default_layers, fit_frames, pool
 
 # %% ../../nbs/36_encoding.export.ipynb #213f0aaa

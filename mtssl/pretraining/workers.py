@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['workers', 'loss_functions', 'pair_views', 'rhythm', 'harmony', 'timbre', 'worker_sets', 'Worker', 'RegressionWorker',
-           'FrameWorker', 'Scale', 'read_embedding', 'ClipWorker', 'decoder_strides', 'WaveformWorker', 'PairWorker',
-           'of_another_track', 'LIM', 'GIM', 'SPC', 'Order', 'NTXent', 'ShiftWorker', 'TempoShift', 'PitchShift',
-           'make_worker', 'worker_names', 'Workers', 'make_workers', 'workers_table']
+           'FrameWorker', 'ClipWorker', 'decoder_strides', 'WaveformWorker', 'PairWorker', 'of_another_track', 'LIM',
+           'GIM', 'SPC', 'Order', 'NTXent', 'ShiftWorker', 'TempoShift', 'PitchShift', 'make_worker', 'worker_names',
+           'Workers', 'make_workers', 'workers_table']
 
 # %% ../../nbs/42_pretraining.workers.ipynb #9de9a544
 import math
+import pandas as pd
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from fastcore.basics import patch
+from numbers import Real
 
 from ..core.registry import Registry, measured, parse_spec, split_names
 from ..features.targets import Target, targets
@@ -158,16 +160,16 @@ class FrameWorker(RegressionWorker):
         self.context = context
 
 # %% ../../nbs/42_pretraining.workers.ipynb #0bb40add
-class Scale(nn.Module):
+class _Scale(nn.Module):
     "Multiplies by a constant"
     def __init__(self, factor: float): # the constant
         super().__init__()
         self.factor = factor
     def forward(self, x): return self.factor * x
 
-def read_embedding(encoder, outputs):
+def _embedding_head(encoder, outputs):
     "A linear head on the embedding, which is normalised over the batch first"
-    return nn.Sequential(nn.BatchNorm1d(encoder.embedding_size, affine=False), Scale(.1), nn.Linear(encoder.embedding_size, outputs))
+    return nn.Sequential(nn.BatchNorm1d(encoder.embedding_size, affine=False), _Scale(.1), nn.Linear(encoder.embedding_size, outputs))
 
 @workers.register('clip', predicts='mean and deviation over time of a target, from the embedding')
 class ClipWorker(RegressionWorker):
@@ -180,12 +182,12 @@ class ClipWorker(RegressionWorker):
         masked: float = 0., # share of the sound that is hidden from the encoder; the whole clip is asked for
     ):
         target = f'clip({target})'
-        super().__init__(target, read_embedding(encoder, Target(target).size(encoder.sr, encoder.hop)), loss, masked)
+        super().__init__(target, _embedding_head(encoder, Target(target).size(encoder.sr, encoder.hop)), loss, masked)
 
     def predict(self, z, batch): return self.head(batch.embedding)[..., None]
 
 # %% ../../nbs/42_pretraining.workers.ipynb #acba9431
-def decoder_strides(hop: int, # samples a frame
+def decoder_strides(hop: int, # samples per frame
                     largest: int = 10 # no stride above this, where hop has such a factor
                    ) -> list: # factors whose product is hop, ascending
     "Few factors of `hop`, about equal"
@@ -244,16 +246,18 @@ class PairWorker(Worker):
         wrong, share = self._answers(z, batch)
         return wrong @ share / math.log(2)
 
-    def _answers(self, z, batch):
-        "How wrong each clip's two answers are `[B]`, and each clip's share of the mean"
-        yes, no, known = self.pairs(*self.norm(z.mean(-1, keepdim=True) if self.clip else z).chunk(2), batch.track)
-        right = torch.stack([self.head(torch.cat(yes, 1)), -self.head(torch.cat(no, 1))])
-        share = known / known.sum().clamp(min=1)
-        self.score = 2 * ((right > 0).float().mean((0, 2, 3)) @ share).detach() - 1
-        return F.softplus(-right).mean((0, 2, 3)), share
+# %% ../../nbs/42_pretraining.workers.ipynb #8753bba1
+@patch
+def _answers(self: PairWorker, z, batch):
+    "How wrong each clip's two answers are `[B]`, and each clip's share of the mean"
+    yes, no, known = self.pairs(*self.norm(z.mean(-1, keepdim=True) if self.clip else z).chunk(2), batch.track)
+    right = torch.stack([self.head(torch.cat(yes, 1)), -self.head(torch.cat(no, 1))])
+    share = known / known.sum().clamp(min=1)
+    self.score = 2 * ((right > 0).float().mean((0, 2, 3)) @ share).detach() - 1
+    return F.softplus(-right).mean((0, 2, 3)), share
 
 # %% ../../nbs/42_pretraining.workers.ipynb #a88b9c37
-def of_another_track(x: torch.Tensor, # a row a clip
+def of_another_track(x: torch.Tensor, # one row per clip
                      track: torch.Tensor # `[B]`
                     ) -> tuple: # rows of other clips, and for which clips there is one `[B]`
     "For each clip the row of the next clip in the batch that is of another track"
@@ -317,7 +321,7 @@ class ShiftWorker(Worker):
     view, what = Shifted(), None
     def __init__(self, encoder: Encoder): # whose layers are pooled
         super().__init__()
-        self.head = read_embedding(encoder, 1)
+        self.head = _embedding_head(encoder, 1)
 
     def errors(self, z, batch, reduction='none'):
         first, second = self.head(batch.embedding)[:, 0].chunk(2)
@@ -387,16 +391,32 @@ def make_workers(spec, # a set's name, names with commas between them, or a list
     if twice := [n for n in names if names.count(n) > 1]: raise ValueError(f'Two workers are named {twice[0]!r}; give them as text, or different classes.')
     return Workers({n: make_worker(w, encoder) for n, w in zip(names, specs)})
 
+# %% ../../nbs/42_pretraining.workers.ipynb #9642a7f9
+@patch
+def scores(self: Workers) -> torch.Tensor: # `[K]`, float32
+    "What every worker keeps in `score`; raises `TypeError` for one that is no number"
+    scores = {name: worker.score for name, worker in self.items()}
+    for name, score in scores.items():
+        if isinstance(score, Real) or torch.is_tensor(score) and score.numel() == 1: continue
+        given = f'a tensor {list(score.shape)}' if torch.is_tensor(score) else repr(score)
+        raise TypeError(f'The worker {name!r} has {given} in score; let errors(z, batch) set self.score to one number, 1 for perfect and 0 for a guess.')
+    device = next((s.device for s in scores.values() if torch.is_tensor(s)), None)
+    return torch.stack([torch.as_tensor(s, dtype=torch.float32, device=device).reshape(()) for s in scores.values()])
+
 # %% ../../nbs/42_pretraining.workers.ipynb #129dba09
-def workers_table() -> list: # one dict a set, a worker and a target
-    "Sets, kinds of workers and targets as workers: what the encoder hears, values a frame, parameters of the head on the default encoder, and the score alone"
+def _table_row(name, kind, summary, encoder):
+    "What `workers_table` says of one worker"
+    row = dict(name=name, kind=kind, summary=summary)
+    if name in ('frame', 'clip'): return row
+    with torch.random.fork_rng(devices=[]): worker = make_worker(name, encoder)
+    values = sum(t.size(encoder.sr, encoder.hop) for t in worker.targets) or 1
+    return row | dict(hears=type(worker.view).__name__.lower(), values=values, parameters=count_parameters(worker), **measured('worker').get(name, {}))
+
+def workers_table() -> pd.DataFrame: # one row per set, worker and target; missing where a fact does not apply or is not known
+    "Sets, kinds of workers and targets as workers: what the encoder hears, values per frame, parameters of the head on the default encoder, and the score alone"
     with torch.random.fork_rng(devices=[]): encoder = encoders.make('tcn')
-    def row(name, kind, summary):
-        if name in ('frame', 'clip'): return dict(name=name, kind=kind, hears='', values='', parameters='', alone='', clip='', summary=summary)
-        with torch.random.fork_rng(devices=[]): worker = make_worker(name, encoder)
-        values = sum(t.size(encoder.sr, encoder.hop) for t in worker.targets) or 1
-        alone, clip = map(measured('worker').get(name, {}).get, ('alone', 'clip'))
-        return dict(name=name, kind=kind, hears=type(worker.view).__name__.lower(), values=values, parameters=count_parameters(worker), alone=alone, clip=clip, summary=summary)
-    sets = [dict(name=name, kind='set', hears='', values='', parameters='', alone='', clip='', summary=', '.join(members)) for name, members in worker_sets.items()]
-    return [*sets, *(row(r['name'], 'worker', r['summary']) for r in workers.rows()),
-            *(row(r['name'], 'target', r['summary']) for r in targets.rows() if r['name'] not in workers)]
+    rows = [dict(name=name, kind='set', summary=', '.join(members)) for name, members in worker_sets.items()]
+    rows += [_table_row(r['name'], 'worker', r['summary'], encoder) for r in workers.rows()]
+    rows += [_table_row(r['name'], 'target', r['summary'], encoder) for r in targets.rows() if r['name'] not in workers]
+    columns = ['name', 'kind', 'hears', 'values', 'parameters', 'alone', 'clip', 'summary']
+    return pd.DataFrame(rows, columns=columns).astype(dict(values='Int64', parameters='Int64'))

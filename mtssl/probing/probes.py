@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ProbeResult', 'labelled_rows', 'predictions_table', 'resolve_task', 'probe', 'amount_name', 'mean_score', 'probe_all',
-           'scores_table', 'row_names', 'wide', 'probe_amounts', 'Difference', 'paired_difference', 'differences_table',
-           'save_results', 'load_results']
+           'scores_table', 'row_names', 'score_text', 'wide', 'probe_amounts', 'Difference', 'paired_difference',
+           'differences_table', 'save_results', 'load_results']
 
 # %% ../../nbs/65_probing.probes.ipynb #6a20d36d
 import json
@@ -254,13 +254,19 @@ def row_names(scores: pd.DataFrame # from `scores_table`
     form = dict(probe='{}', amount='labels: {}')
     return [', '.join([r['features'], *(form[c].format(r[c]) for c in several if r.get('probe') != 'chance')]) for r in scores.to_dict('records')]
 
-def wide(scores: pd.DataFrame # from `scores_table`
-        ) -> pd.DataFrame: # one row per features, one column per task
-    "The scores for reading: value and interval in one cell"
-    text = [f'{v:.3f} [{l:.3f}, {h:.3f}]' for v, l, h in zip(scores['value'], scores['low'], scores['high'])]
-    named = scores.assign(features=row_names(scores), text=text)
-    rows, columns = list(dict.fromkeys(named['features'])), list(dict.fromkeys(scores['task']))
-    return named.pivot(index='features', columns='task', values='text').loc[rows, columns]
+def score_text(row) -> str: # with value, low and high
+    "A score with its interval"
+    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+def wide(table: pd.DataFrame, # tidy, with task, value, low and high, such as that of `scores_table`
+         rows: list = None, # columns that tell its rows apart; None: the names of `row_names`
+         text=score_text # function of a line that gives a cell
+        ) -> pd.DataFrame: # indexed by `rows`, one column per task
+    "A table for reading: value and interval in one cell"
+    if rows is None: table, rows = table.assign(features=row_names(table)), ['features']
+    cells = table.assign(text=[text(r) for r in table.to_dict('records')]).pivot(index=rows, columns='task', values='text')
+    order = pd.MultiIndex.from_frame(table[rows].drop_duplicates()) if len(rows) > 1 else list(dict.fromkeys(table[rows[0]]))
+    return cells.loc[order, list(dict.fromkeys(table['task']))].fillna('').rename_axis(columns=None)
 
 # %% ../../nbs/65_probing.probes.ipynb #d2b679d5
 def probe_amounts(features: dict, # as for `probe_all`

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['facts', 'with_mean', 'Comparison', 'seed_spread', 'satterthwaite', 'judged', 'signed', 'interaction_in_words',
-           'score_text', 'as_wide', 'plot_heat', 'plot_interaction', 'on_front', 'plot_cost', 'plot_left_out',
-           'plot_curves']
+           'plot_heat', 'plot_interaction', 'on_front', 'plot_cost', 'plot_left_out']
 
 # %% ../../nbs/70_studies.comparison.ipynb #ec836aba
 import numpy as np
@@ -102,7 +101,7 @@ def summary(self: Comparison) -> pd.DataFrame: # tidy
                          for f in self.rows for task in self.tasks])
 
 @patch
-def differences(self: Comparison,
+def differences_table(self: Comparison,
                 rivals: dict # features -> list of the features each is compared with
                ) -> pd.DataFrame: # tidy: features, than, task, value, low, high, ...
     "Paired differences: each row minus each of its rivals, on the same clips"
@@ -200,19 +199,6 @@ def interaction_in_words(effects: pd.DataFrame, # from `Comparison.effects`
                                 f"in {counts['interaction', 'better']} the two give more than the sum of their effects, in {counts['interaction', 'worse']} less. The intervals are not adjusted for their number: one in twenty misses by chance."])
 
 # %% ../../nbs/70_studies.comparison.ipynb #6e050940
-def score_text(row) -> str: # with value, low and high
-    "A score with its interval"
-    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-
-def as_wide(table: pd.DataFrame, # tidy, with task, value, low and high
-            rows: list, # columns that tell its rows apart
-            text=score_text # function of a line that gives the cell
-           ) -> pd.DataFrame: # a column each task
-    "A tidy table for reading: value and interval in one cell"
-    wide = table.assign(text=[text(r) for r in table.to_dict('records')]).pivot(index=rows, columns='task', values='text')
-    order = pd.MultiIndex.from_frame(table[rows].drop_duplicates()) if len(rows) > 1 else list(dict.fromkeys(table[rows[0]]))
-    return wide.loc[order, list(dict.fromkeys(table['task']))].fillna('').rename_axis(columns=None).reset_index()
-
 def plot_heat(summary: pd.DataFrame # from `Comparison.summary`
              ): # a matplotlib figure
     "Heat map of rows and tasks; each task's colours run from its lowest score to its highest"
@@ -303,22 +289,4 @@ def plot_left_out(left: pd.DataFrame # from `Comparison.left_out`
     axes[0].set_yticks(range(len(targets)), targets)
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=2, fontsize=7)
-    return figure
-
-# %% ../../nbs/70_studies.comparison.ipynb #bf27ea3a
-def plot_curves(table: pd.DataFrame, # lines of `Comparison.summary`, with a column `x`
-                x: str, # column for the horizontal axis
-                xlabel: str, # its name
-                line: str = 'features', # column whose values are a line each
-                log: bool = False # logarithmic horizontal axis?
-               ): # a matplotlib figure
-    "Score against `x` with intervals, a line each row"
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(8, 3.4), layout='constrained')
-    ax = figure.subplots()
-    for name, rows in table.groupby(line, sort=False):
-        ax.plot(rows[x], rows['value'], marker='o', markersize=3, label=name)
-        ax.fill_between(rows[x], rows['low'], rows['high'], alpha=.15)
-    ax.set(xlabel=xlabel, ylabel=f"{table['task'].iloc[0]}, {table['metric'].iloc[0]}", xscale='log' if log else 'linear')
-    figure.legend(*ax.get_legend_handles_labels(), loc='outside right center', fontsize=7)
     return figure

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from ..core.files import versions, write_atomically
 from ..core.report import write_report
-from ..probing.probes import amount_name
-from ..probing.probe_plots import plot_scores
+from ..probing.probes import amount_name, wide
+from ..probing.probe_plots import plot_curves, plot_scores
 from ..probing.baselines import row_titles
-from .comparison import Comparison, as_wide, interaction_in_words, judged, plot_cost, plot_curves, plot_heat, plot_interaction, plot_left_out, signed
+from .comparison import Comparison, interaction_in_words, judged, plot_cost, plot_heat, plot_interaction, plot_left_out, signed
 from .plan import Study, target_contrasts
 from .jobs import cpu_seconds, jobs_of, load_job, process_count, run_jobs, study_corpus, study_sets
 
@@ -102,7 +102,7 @@ def study_tables(study: Study, out: Path) -> dict: # name -> table
     c, trained, base = comparison_at(lines, draws, study.probes[0], amount_name(study.amounts[-1])), lines['kind'] == 'pre-trained', study.baseline
     cost = lines[trained].drop_duplicates(['features', 'seed']).groupby('features')[['cpu_seconds', 'seconds', 'parameters']].mean()
     more = {name: table(lines, draws, study) for name, table in dict(amounts=amounts_table, points=points_table, probes=probes_table).items()}
-    return dict(scores=lines, summary=c.summary().join(cost, 'features'), ranking=c.ranking(), differences=c.differences(_rivals(c, study)),
+    return dict(scores=lines, summary=c.summary().join(cost, 'features'), ranking=c.ranking(), differences=c.differences_table(_rivals(c, study)),
                 effects=c.effects(base['workers'], base['weighting']), averages=c.averages(), left_out=c.left_out(target_contrasts(study)), **more)
 
 # %% ../../nbs/73_studies.study.ipynb #59053f0d
@@ -174,15 +174,15 @@ def report_parts(report: dict # what `write_study_report` returns
     base, command, problems = report['study']['baseline'], f"$ {report['command']}", _problems(report)
     parts = [_introduction(report), report['verdict'], *(['# What is missing', *problems] if problems else []),
              '# Ranking', 'best: how often the row comes first when clips and seeds are drawn anew.', report['ranking'].round(3),
-             '# Scores', as_wide(report['summary'], ['features', 'seeds'])]
+             '# Scores', wide(report['summary'], ['features', 'seeds']).reset_index()]
     for caption, figure in study_figures(report).items(): parts += [caption, figure, command]
     if len(report['probes']):
-        parts += ['# Other probes', 'The same features, judged by other probes.', as_wide(report['probes'].assign(task=report['probes']['probe']), ['features'])]
+        parts += ['# Other probes', 'The same features, judged by other probes.', wide(report['probes'].assign(task=report['probes']['probe']), ['features']).reset_index()]
     parts += ['# Paired differences', 'On the same clips, to the baseline of the study, the random-initialised encoder of the same architecture, and the hand-crafted features.',
-              as_wide(report['differences'], ['features', 'than'], signed)]
+              wide(report['differences'], ['features', 'than'], signed).reset_index()]
     if len(report['effects']):
         parts += ['# Effects', f"Against {base['workers']} with {base['weighting']}, averaged over encoders.",
-                  as_wide(report['effects'], ['effect', 'workers', 'weighting'], signed)]
+                  wide(report['effects'], ['effect', 'workers', 'weighting'], signed).reset_index()]
     settings = yaml.safe_dump(report['study'], sort_keys=False, allow_unicode=True).strip()
     return parts + ['# How it was made', command, f'$ {settings}', pd.DataFrame(list(report['versions'].items()), columns=['library', 'version'])]
 

@@ -59,7 +59,7 @@ def plan(self: RandomCrops,
         ) -> tuple: # numbers of the tracks int64 [n], first samples int64 [n], or [n, 2] with `pairs`
     "Every crop of an epoch"
     key = 0 if self.fixed else (self.epoch if epoch is None else epoch) + 1
-    if self._plan and self._plan[0] == key: return self._plan[1]
+    if self._plan and self._plan[0] == (key, self.pairs): return self._plan[1]
     rng, n = np.random.default_rng([self.seed, key]), max(1, self.n)
     tracks, begins, lengths = self.stretches
     if not self.fixed:
@@ -72,7 +72,7 @@ def plan(self: RandomCrops,
     tracks, starts = tracks[k], self._starts(tracks[k], within)
     order = rng.permutation(self.n)
     if self.pairs: starts = np.stack([starts, self._second_starts(tracks, np.random.default_rng([self.seed, key, 1]))], 1)
-    self._plan = key, (tracks[order], starts[order])
+    self._plan = (key, self.pairs), (tracks[order], starts[order])
     return self._plan[1]
 
 @patch
@@ -188,7 +188,9 @@ class CropLoader(DataLoader):
     @property
     def sr(self): return self.dataset.corpus.sr  # Hz
     @property
-    def pairs(self): return self.dataset.pairs
+    def pairs(self): return self.dataset.pairs # may be set, too
+    @pairs.setter
+    def pairs(self, asked): self.dataset.pairs = asked
 
     def create_batches(self, positions):
         for chunk in chunked(positions, self.bs, self.drop_last): yield self.dataset[np.array(chunk)]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PretrainModel', 'make_model', 'frozen_running_stats', 'Losses', 'NonFiniteLoss']
 
-# %% ../../nbs/44_pretraining.model.ipynb #c6219b4d
+# %% ../../nbs/44_pretraining.model.ipynb #5867f3c4
 import math
 import torch
 import torch.nn as nn
@@ -14,7 +14,6 @@ from fastcore.basics import patch
 import fastai.callback.schedule
 
 from ..core.arrays import seeded
-from ..features.analysis import Analysis
 from ..features.statistics import Statistics, fit_statistics
 from ..encoding.encoder import Encoder, encoders
 from .views import Whole, make_batch, unchanged
@@ -71,16 +70,15 @@ def frozen_running_stats(model: nn.Module): # in training mode
 # %% ../../nbs/44_pretraining.model.ipynb #fdbf6792
 @patch
 def make_batches(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`
-                 track: torch.Tensor | None = None # `[B]`, which track each crop is from; None: each from its own
+                 track: torch.Tensor | None = None, # `[B]`, which track each crop is from; None: each from its own
+                 second: torch.Tensor | None = None # another crop of each track `[B, T]`, for views with `pairs`
                 ) -> dict: # `{view: Batch}`, the whole crops first
     "The encoder's layers and the targets-to-be of `wave`, once per view"
-    e, batches = self.encoder, {}
-    if e.front_hop: analysis = Analysis(wave, e.sr, e.front_hop).every(e.hop // e.front_hop)
-    else: analysis = Analysis(wave, e.sr, e.hop)
+    e, analysis, batches = self.encoder, self.encoder.analyse(wave), {}
     draw, distort = (torch.rand, self.distort) if self.training else (seeded(0), unchanged)
     for view in self.views:
         with frozen_running_stats(e) if batches else nullcontext():
-            batches[view] = make_batch(e, view, analysis, self.statistics, draw, distort)
+            batches[view] = make_batch(e, view, analysis, self.statistics, draw, distort, second)
         if track is not None: batches[view].track = track
     return batches
 
@@ -106,7 +104,7 @@ def detach_layers(self: PretrainModel, batches: dict # from `make_batches`
 def reencode(self: PretrainModel, batches: dict # from `make_batches`
             ) -> dict: # `{view: Batch}`
     "The same sounds and targets, heard by the encoder as it is now"
-    return {view: b.with_layers(self.encoder(b.heard, layers=True, analysis=b.front)[1]) for view, b in batches.items()}
+    return {view: b.with_layers(self.encoder.layers(b.heard, b.front)) for view, b in batches.items()}
 
 # %% ../../nbs/44_pretraining.model.ipynb #e326a5b2
 class Losses(dict):
@@ -117,10 +115,11 @@ class Losses(dict):
 
 @patch
 def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of full scale 1
-            track: torch.Tensor | None = None # `[B]`, which track each crop is from; None: each from its own
+            track: torch.Tensor | None = None, # `[B]`, which track each crop is from; None: each from its own
+            second: torch.Tensor | None = None # another crop of each track `[B, T]`, for views with `pairs`
            ) -> Losses: # `{name: scalar}`
     "The loss of every worker; raises `NonFiniteLoss`. In evaluation the losses have a `cut`, and gradients up to it"
-    batches, cut = self.make_batches(wave, track), None
+    batches, cut = self.make_batches(wave, track, second), None
     with torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
         if self.weighting.needs_gradients or not self.training: cut, batches = self.detach_layers(batches)
         losses = Losses(self.losses_of(batches), batches, cut)

@@ -6,7 +6,7 @@
 __all__ = ['Settings', 'check_settings', 'SaveRun', 'open_corpus', 'last_cosines', 'report_run', 'pretrain', 'resume',
            'settings_from', 'take_over']
 
-# %% ../../nbs/46_pretraining.runs.ipynb #4a3399d5
+# %% ../../nbs/46_pretraining.runs.ipynb #4f3ced14
 import glob
 import io
 import json
@@ -26,7 +26,7 @@ from ..core.files import open_weights, read_config, read_history, read_weights, 
 from ..core.progress import progress_bar
 from ..core.report import write_report
 from ..music.corpus import Corpus, build_corpus
-from ..music.crop_stream import CropStream
+from ..music.crop_stream import stream_dls
 from ..music.crops import corpus_dls
 from ..features.statistics import Statistics
 from ..encoding.encoder import Encoder, count_parameters, encoders
@@ -81,7 +81,8 @@ def check_settings(settings: Settings, # of a pre-training that is to begin
     weightings.make(settings.weighting, list(workers))
     make_distortions(settings.distortions, settings.sr)
     wave = torch.zeros(2, round(settings.seconds * settings.sr))
-    for view in {w.view for w in workers.values()}: view(wave, settings.sr, encoder.hop)
+    for view in {w.view for w in workers.values()}:
+        view(wave, settings.sr, encoder.hop, **dict(second=wave) if view.pairs else {})
     encoder.eval()(torch.zeros(1, 4 * encoder.hop))
     try: torch.zeros(1, device=device)
     except (RuntimeError, AssertionError): raise ValueError(f'There is no device {device!r} here; use cpu.') from None
@@ -394,15 +395,13 @@ def _taken_in_words(start, taken): # what a run goes on with, in one line
     return f"Going on from {start}; {'; '.join(parts)}; the weighting " + ('goes on too' if taken['weighting'] else 'begins anew')
 
 # %% ../../nbs/46_pretraining.runs.ipynb #fbe415bf
-def _open_stream(source, settings, device, jobs, valid=.1):
+def _open_stream(source, settings, device, jobs):
     s, shards = settings, _shards(source)
     if not s.crops_per_epoch: raise ValueError('A stream has no end; say in crops_per_epoch how many crops an epoch has.')
-    shared = dict(seconds=s.seconds, bs=s.bs, sr=s.sr, seed=s.seed, valid=valid, short=s.short, silence=s.silence,
-                  jobs=jobs, device=device)
-    train = CropStream(shards, crops_per_epoch=max(s.bs, s.crops_per_epoch), **shared)
-    held_out = CropStream(shards, crops_per_epoch=max(s.bs, round(valid * s.crops_per_epoch)), held_out=True, **shared)
-    next(iter(held_out)) # better no crop to validate on now than after the first epoch
-    return _Opened(DataLoaders(train, held_out), dict(source=shards, stream=True), f'a stream of {len(shards)} sources')
+    dls = stream_dls(shards, seconds=s.seconds, bs=s.bs, crops_per_epoch=max(s.bs, s.crops_per_epoch), sr=s.sr,
+                     short=s.short, silence=s.silence, seed=s.seed, device=device, jobs=jobs)
+    next(iter(dls.valid)) # better no crop to validate on now than after the first epoch
+    return _Opened(dls, dict(source=shards, stream=True), f'a stream of {len(shards)} sources')
 
 def _shards(source): # one path, one pattern such as 'shards/*.tar', or a list of paths -> absolute paths
     paths = [source] if isinstance(source, (str, Path)) else list(source)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import broken, mtssl, run, tune
+from mtssl import __version__
 from mtssl.app.cli import app
 from mtssl.app.console import examples
 from typer.main import get_command
@@ -143,6 +144,22 @@ def test_json(music, tmp_path, monkeypatch):
     (tmp_path/'plan.yaml').write_text('encoders: {small: "tcn(width=16, blocks=2)"}\nweightings: [equal]\nworkers: [mfcc]\ncorpus: synth(clips=8, seconds=2)\n'
                                       'sets: ["synth(train=20, test=10, seconds=2)"]\npretrain: {epochs: 1, crops_per_epoch: 8, seconds: 1.5, bs: 4}\n')
     assert call('study', 'plan.yaml', '--dry-run')['cells'][0]['cells'] == 1
+
+
+def test_version(installed, tmp_path):
+    "`mtssl --version` and `python -m mtssl` answer at once, and with the version of the package"
+    for words in [installed.mtssl], [installed.python, '-m', 'mtssl']:
+        done = run(*words, '--version', env=installed.env, cwd=tmp_path)
+        assert done.stdout == f'mtssl {__version__}\n' and not done.stderr
+
+
+def test_last_options():
+    "--seed, --device and --jobs end a command's own options, in this order, and --quiet ends all"
+    for names in leaves:
+        options = [o.opts[0] for o in commands[names].params if o.opts[0].startswith('--')]
+        own = [o for o in options if o not in ('--json', '--debug', '--quiet')]
+        last = [o for o in ('--seed', '--device', '--jobs') if o in own]
+        assert own[len(own) - len(last):] == last and options[-1] == '--quiet', f"{' '.join(names)}: {options}"
 
 
 def test_codes(installed, tmp_path):

@@ -30,7 +30,7 @@ from ..music.crop_stream import stream_dls
 from ..music.crops import corpus_dls
 from ..features.statistics import Statistics
 from ..encoding.encoder import Encoder, count_parameters, encoders
-from ..encoding.saved import described, model_folder
+from ..encoding.saved import class_and_arguments, model_folder
 from .distortions import make_distortions
 from .workers import make_workers
 from .weighting import weightings
@@ -336,7 +336,7 @@ def settings_from(start, # a model: a folder, or an id on the Hub
     folder = model_folder(start)
     Encoder.from_pretrained(folder)
     config = read_config(folder)
-    name, arguments = config['encoder']['name'], dict(described(config, folder)[1])
+    name, arguments = config['encoder']['name'], dict(class_and_arguments(config, folder)[1])
     sr = arguments.pop('sr', 22_050)
     spec = f"{name}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
     asked = given.get('encoder', spec), given.get('sr', sr)

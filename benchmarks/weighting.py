@@ -34,12 +34,12 @@ class Step:
         self.opt = torch.optim.AdamW(self.model.parameters(), lr=1e-3, foreach=False)
 
     def __call__(self):
-        start, batch = time.process_time(), self.model(self.wave)
+        start, losses = time.process_time(), self.model(self.wave)
         self.opt.zero_grad()
-        self.model.loss(batch).backward()
+        self.model.weigh(losses).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.)
         self.opt.step()
-        with torch.no_grad(): self.model.weighting.after_step(lambda: self.model.losses_of(self.model.again(batch)))
+        with torch.no_grad(): self.model.weighting.after_step(lambda: self.model.losses_of(self.model.reencode(losses.batches)))
         return time.process_time() - start
 
 

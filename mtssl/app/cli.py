@@ -289,7 +289,7 @@ def embed(model: Model,
 def export(model: Model,
            out: Out('The file to write: .onnx, or .pt2 for PyTorch.') = Path('model.onnx')):
     "Write an encoder as ONNX or as a program of torch.export."
-    from mtssl.encoding.export import export_onnx, export_program, facts
+    from mtssl.encoding.export import export_onnx, export_program, metadata
     from mtssl.encoding.encoder import Encoder
     write = {'.onnx': export_onnx, '.pt2': export_program}.get(out.suffix)
     if not write: raise ValueError(f'{out} ends neither in .onnx nor in .pt2, which are what can be written.')

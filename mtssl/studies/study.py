@@ -91,7 +91,7 @@ def points_table(lines, draws, study: Study) -> pd.DataFrame:
 def _rivals(comparison, study):
     "Pre-trained row -> the rows it is compared with"
     base = ', '.join(study.baseline[k] for k in ('encoder', 'workers', 'weighting'))
-    rows = comparison.row_facts().reset_index()
+    rows = comparison.row_choices().reset_index()
     random = dict(rows.loc[rows['kind'] == 'random', ['encoder', 'features']].values)
     return {r.features: [x for x in (base, random.get(r.encoder), row_titles['handcrafted']) if x in comparison.rows]
             for r in rows.itertuples() if r.kind == 'pre-trained'}

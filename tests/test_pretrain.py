@@ -7,7 +7,9 @@ from safetensors.torch import load_file
 from mtssl.music.corpus import build_corpus
 from mtssl.pretraining.distortions import distortions
 from mtssl.encoding.encoder import encoders
+from mtssl.pretraining.learner import pretrain_learner
 from mtssl.pretraining.runs import pretrain, resume
+from mtssl.music.crops import corpus_dls
 from mtssl.music.synth.mix import synthesise
 from mtssl.features.targets import targets
 from mtssl.pretraining.workers import worker_sets
@@ -52,3 +54,28 @@ def test_distorted_views_continue_exactly(corpus, tmp_path, spec):
     whole, killed = (load_file(tmp_path/name/'model.safetensors') for name in ('whole', 'killed'))
     assert all(torch.equal(whole[k], killed[k]) for k in whole)
     assert (tmp_path/'whole'/'history.csv').read_text() == (tmp_path/'killed'/'history.csv').read_text()
+
+
+def test_what_is_no_dls_is_told_the_remedy(corpus):
+    for wrong in corpus, str(corpus.store), corpus_dls(corpus, seconds=1., device='cpu').train:
+        with pytest.raises(TypeError, match=r'corpus_dls\(corpus\)'): pretrain_learner(wrong)
+
+
+def test_a_worker_about_two_crops_of_a_track(corpus, tmp_path):
+    "The learner asks the crops for pairs; the run continues exactly; what it hears at first is what it would hear without"
+    given = dict(settings, encoder='tcn(width=8, blocks=1)', workers="mfcc,ntxent(view='crops')", distortions='light')
+    learn = pretrain(corpus, tmp_path/'whole', **given)
+    assert learn.dls.pairs and learn.dls.train.one_batch()[0].shape == (4, 2, 33_075)
+    with pytest.raises(KeyboardInterrupt): pretrain(corpus, tmp_path/'killed', cbs=[Kill()], **given)
+    resume(tmp_path/'killed', device='cpu', quiet=True)
+    whole, killed = (load_file(tmp_path/name/'model.safetensors') for name in ('whole', 'killed'))
+    assert all(torch.equal(whole[k], killed[k]) for k in whole)
+
+
+def test_the_model_changes_nothing_in_its_batch(corpus):
+    dls = corpus_dls(corpus, seconds=1.5, bs=4, crops_per_epoch=8, device='cpu')
+    learn = pretrain_learner(dls, encoder='tcn(width=8, blocks=1)', workers='mfcc,lim', weighting='pcgrad')
+    wave, track = dls.one_batch()
+    before = wave.clone(), track.clone()
+    learn.model.weigh(learn.model(wave, track)).backward()
+    assert torch.equal(wave, before[0]) and torch.equal(track, before[1])

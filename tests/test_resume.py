@@ -1,6 +1,9 @@
-"""Every weighting by name: a run that is killed and continued ends, to the last bit, where an undisturbed one ends."""
+"""Every weighting by name, a stream, and a run of an earlier draft: killed and continued, it ends to the last bit where an undisturbed one ends."""
+import io, json, tarfile
+
 import pandas as pd
 import pytest
+import soundfile
 import torch
 from fastai.basics import Callback
 from safetensors.torch import load_file
@@ -37,3 +40,45 @@ def test_a_killed_run_continues_exactly(corpus, tmp_path, spec):
     for table in 'history.csv', 'cosines.csv': assert (tmp_path/'whole'/table).read_text() == (tmp_path/'killed'/table).read_text()
     weights = pd.read_csv(tmp_path/'whole'/'history.csv').filter(regex=r'\.weight$')
     assert weights.notna().all(None) and (len(weights) == 4)
+
+
+def same(a, b):
+    whole, killed = (load_file(folder/'model.safetensors') for folder in (a, b))
+    return set(whole) == set(killed) and all(torch.equal(whole[k], killed[k]) for k in whole) and (a/'history.csv').read_text() == (b/'history.csv').read_text()
+
+
+def test_a_stream_continues_exactly(tmp_path):
+    for shard in range(2):
+        with tarfile.open(tmp_path/f'{shard}.tar', 'w') as tar:
+            for i, (wave, _) in enumerate(synthesise(20, 2., seed=shard, jobs=1)):
+                soundfile.write(buffer := io.BytesIO(), wave, 22_050, format='FLAC')
+                entry = tarfile.TarInfo(f'album{i:02}/clip.flac')
+                entry.size = len(buffer.getbuffer())
+                tar.addfile(entry, io.BytesIO(buffer.getvalue()))
+    given = dict(settings, stream=True, workers='mfcc,lim', device='cpu', jobs=1, quiet=True)
+    pretrain(tmp_path/'*.tar', tmp_path/'whole', **given)
+    with pytest.raises(KeyboardInterrupt): pretrain([tmp_path/'0.tar', tmp_path/'1.tar'], tmp_path/'killed', cbs=[Kill()], **given)
+    resume(tmp_path/'killed', device='cpu', jobs=1, quiet=True)
+    assert same(tmp_path/'whole', tmp_path/'killed') and not (tmp_path/'killed'/'corpus').exists()
+
+
+def test_a_run_of_the_first_draft_continues_exactly(corpus, tmp_path):
+    "Its config.json, and the name it had for a buffer of the weighting"
+    given = dict(settings, weighting='uncertainty', device='cpu', quiet=True)
+    pretrain(corpus, tmp_path/'whole', **given)
+    with pytest.raises(KeyboardInterrupt): pretrain(corpus, tmp_path/'killed', cbs=[Kill()], **given)
+    now = json.loads((tmp_path/'killed'/'config.json').read_text())
+    draft = {'settings': {'encoder': 'tcn(width=8, blocks=1)', 'workers': 'mfcc,onset,clip(mfcc)', 'weighting': 'uncertainty', 'distortions': '', 'epochs': 4,
+                          'crops_per_epoch': 12, 'seconds': 1.5, 'short': 'repeat', 'silence': None, 'bs': 4, 'lr': 0.0015, 'wd': 0.01, 'sr': 22050, 'seed': 0},
+             'source': now['source'], 'encoder': now['encoder'], 'versions': {'python': '3.11.2', 'mtssl': '0.1.0', 'torch': '2.14.1'},
+             'parameters': now['parameters'], 'data': now['data']}
+    (tmp_path/'killed'/'config.json').write_text(json.dumps(draft))
+    path = tmp_path/'killed'/'checkpoints'/'last.pt'
+    state = torch.load(path, weights_only=True)
+    state['model']['weighting.used'] = state['model'].pop('weighting.last_weights')
+    torch.save(state, path)
+    resume(tmp_path/'killed', device='cpu', quiet=True)
+    assert same(tmp_path/'whole', tmp_path/'killed')
+    draft['settings']['tempo'] = 120
+    (tmp_path/'killed'/'config.json').write_text(json.dumps(draft))
+    with pytest.raises(ValueError, match='written by mtssl 0.1.0 with the setting .tempo.'): resume(tmp_path/'killed', device='cpu', quiet=True)

@@ -7,7 +7,7 @@ __all__ = ['kinds', 'titles', 'batch_parts', 'PretrainLearner', 'MeanScore', 'Wo
            'WeightingCallback', 'ClipNetwork', 'CropEpoch', 'statistics_crops', 'pretrain_learner', 'plot_workers',
            'plot_weighting', 'StepCallback', 'progress_text']
 
-# %% ../../nbs/45_pretraining.learner.ipynb #f2b88c23
+# %% ../../nbs/45_pretraining.learner.ipynb #f3fb5cfe
 import pandas as pd
 import torch
 import torch.nn as nn
@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from fastai.basics import Adam, Callback, DataLoaders, Learner, Metric, Recorder, find_bs, params, set_seed
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.training import GradientClip
+from fastai.torch_core import to_float
 from fastcore.basics import patch
 from fastcore.foundation import L
 from functools import partial
@@ -43,8 +44,10 @@ class PretrainLearner(Learner):
     def pred(self): return self._pred
     @pred.setter
     def pred(self, losses):
-        plain = isinstance(losses, dict) and not isinstance(losses, Losses)
-        self._pred = Losses(losses, self._pred.batches, self._pred.cut) if plain else losses
+        if isinstance(losses, dict) and not isinstance(losses, Losses):
+            given = self._pred
+            losses = Losses(losses, given.batches, given.cut, given.errors and to_float(given.errors))
+        self._pred = losses
 
 # %% ../../nbs/45_pretraining.learner.ipynb #107d694c
 class MeanScore(Metric):

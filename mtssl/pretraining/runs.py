@@ -258,6 +258,7 @@ def _run(source, out, settings, stream, keep_every, cbs, device, jobs, quiet, on
     learn = pretrain_learner(opened.dls, encoder=s.encoder, workers=s.workers, weighting=s.weighting, distortions=s.distortions,
                              lr=s.lr, wd=s.wd, sr=s.sr, seed=s.seed, cbs=[save, *cbs], moms=(.9, .9, .9))
     learn.recorder.add_time = False
+    if stream: _try_validation(learn.dls)
     if (out/'checkpoints'/'last.pt').exists(): save.load()
     else:
         taken = {} if start is None else dict(start=_absolute(start), taken=take_over(learn.model, start))
@@ -400,8 +401,10 @@ def _open_stream(source, settings, device, jobs):
     if not s.crops_per_epoch: raise ValueError('A stream has no end; say in crops_per_epoch how many crops an epoch has.')
     dls = stream_dls(shards, seconds=s.seconds, bs=s.bs, crops_per_epoch=max(s.bs, s.crops_per_epoch), sr=s.sr,
                      short=s.short, silence=s.silence, seed=s.seed, device=device, jobs=jobs)
-    next(iter(dls.valid)) # better no crop to validate on now than after the first epoch
     return _Opened(dls, dict(source=shards, stream=True), f'a stream of {len(shards)} sources')
+
+def _try_validation(dls): # no crop to validate on is better known now than after the first epoch; the stream keeps its crops
+    for _ in dls.valid: pass
 
 def _shards(source): # one path, one pattern such as 'shards/*.tar', or a list of paths -> absolute paths
     paths = [source] if isinstance(source, (str, Path)) else list(source)

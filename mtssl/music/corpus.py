@@ -23,7 +23,7 @@ from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 
-from ..core.progress import progress_bar
+from ..core.progress import progress_bar, track
 from .audio import AudioError, decode_tracks, from_int16, is_audio_name, load_audio, sample_facts, to_int16
 from .sources import Track, is_hugging_face, open_source, open_sources, tar_extensions
 
@@ -81,9 +81,11 @@ def _open_journal(store):
         db.execute('select n_samples from samples limit 1')
     except sqlite3.DatabaseError as e:
         db.close()
-        if 'locked' in str(e): raise ValueError(f'Another process is writing the corpus in {store}: wait until it ends, or choose another folder.') from None
-        if 'no such column' in str(e): raise ValueError(f'{path} was begun by an earlier version of mtssl: remove the folder and build it again.') from None
-        if 'not a database' in str(e): raise ValueError(f'{path} is damaged: remove it and build the corpus again.') from None
+        reasons = {'locked': f'Another process is writing the corpus in {store}: wait until it ends, or choose another folder.',
+                   'no such column': f'{path} was begun by an earlier version of mtssl: remove the folder and build it again.',
+                   'not a database': f'{path} is damaged: remove it and build the corpus again.'}
+        for sign, sentence in reasons.items():
+            if sign in str(e): raise ValueError(sentence) from None
         raise
     return db
 
@@ -232,6 +234,7 @@ def _export(self: _Writer, sink, sources):
             used.update(values['shard'])
     return used
 
+# %% ../../nbs/12_music.corpus.ipynb #fb8cd7b1
 @patch
 def finish(self: _Writer, sources=()):
     "Make the store a corpus: manifest in place, then journal and unused shards away"
@@ -434,13 +437,15 @@ def _damage(corpus, i, digest):
     if path.stat().st_size < 2 * (corpus.offsets[i] + corpus.n_samples[i]): return 'its shard is cut short'
     if blake2b(corpus.crop(i).data, digest_size=16).hexdigest() != digest: return 'its samples are not those that were written'
 
+# %% ../../nbs/12_music.corpus.ipynb #01b6e628
 def check_corpus(store, # folder that `build_corpus` wrote
-                 quiet: bool = False # no progress bar?
-                ) -> pd.DataFrame: # path, shard and damage of each track that is not whole; empty if all are
+                 *, quiet: bool = False # no progress bar?
+                ) -> pd.DataFrame: # path, shard and damage of each track that is not whole; no rows if all are
     "Compare every sample of a store with its checksum; raises `ValueError` if there is no corpus"
     corpus = Corpus(store)
     rows = corpus.read(['path', 'shard', 'digest'])
-    with progress_bar(quiet) as bar: rows['damage'] = [_damage(corpus, i, d) for i, d in enumerate(bar.track(rows.digest, description='check samples'))]
+    digests = enumerate(track(rows.digest, 'check samples', quiet=quiet))
+    rows['damage'] = [_damage(corpus, i, digest) for i, digest in digests]
     return rows.loc[rows.damage.notna(), ['path', 'shard', 'damage']].reset_index(drop=True)
 
 # %% ../../nbs/12_music.corpus.ipynb #660f04e6

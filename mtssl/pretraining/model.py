@@ -90,6 +90,13 @@ def losses_of(self: PretrainModel, batches: dict # from `make_batches`
     return {name: worker.loss(batches[worker.view].z, batches[worker.view])
             for name, worker in self.workers.items()}
 
+@patch
+def errors_of(self: PretrainModel, batches: dict # from `make_batches`
+             ) -> dict: # `{name: [B']}`
+    "Every worker's error on each clip, for weightings that are `per_clip`"
+    return {name: worker.errors(batches[worker.view].z, batches[worker.view])
+            for name, worker in self.workers.items()}
+
 # %% ../../nbs/44_pretraining.model.ipynb #9d32d754
 @patch
 def detach_layers(self: PretrainModel, batches: dict # from `make_batches`
@@ -108,10 +115,10 @@ def reencode(self: PretrainModel, batches: dict # from `make_batches`
 
 # %% ../../nbs/44_pretraining.model.ipynb #e326a5b2
 class Losses(dict):
-    "`{name: scalar}`, with the `batches` that the workers read and, where there is one, the `cut` at the encoder's layers"
-    def __init__(self, losses, batches=None, cut=None):
+    "`{name: scalar}`, with the `batches` that the workers read and, where there are any, the `cut` at the encoder's layers and the `errors` per clip"
+    def __init__(self, losses, batches=None, cut=None, errors=None):
         super().__init__(losses)
-        self.batches, self.cut = batches, cut
+        self.batches, self.cut, self.errors = batches, cut, errors
 
 @patch
 def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of full scale 1
@@ -122,7 +129,9 @@ def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of 
     batches, cut = self.make_batches(wave, track, second), None
     with torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
         if self.weighting.needs_gradients or not self.training: cut, batches = self.detach_layers(batches)
-        losses = Losses(self.losses_of(batches), batches, cut)
+        errors = self.errors_of(batches) if self.weighting.per_clip else None
+        losses = {name: e.mean() for name, e in errors.items()} if errors else self.losses_of(batches)
+        losses = Losses(losses, batches, cut, errors)
     if not torch.stack(list(losses.values())).isfinite().all(): raise NonFiniteLoss(losses)
     return losses
 
@@ -132,7 +141,7 @@ def weigh(self: PretrainModel, losses: Losses, # from `forward`
           *_ # what else a training loop gives its loss function
          ) -> torch.Tensor: # scalar, to minimise
     "What the weighting makes of the workers' losses; raises `NonFiniteLoss`"
-    total = self.weighting(losses, losses.cut)
+    total = self.weighting(losses.errors if self.weighting.per_clip else losses, losses.cut)
     if not torch.isfinite(total + self.weighting.last_weights.sum()): raise NonFiniteLoss(losses)
     return total
 

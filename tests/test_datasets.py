@@ -72,3 +72,21 @@ def test_missing(data, installed, tmp_path):
     done = run(installed.mtssl, 'probe', 'nowhere', 'nsynth', env={**installed.env, 'MTSSL_DATA': str(tmp_path)}, check=False)
     assert done.returncode == 1 and "there is no 'nsynth-train/examples.json'" in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     with pytest.raises(ValueError, match='900 of 930 audio files are missing.*Get them from .*, or do without them with partial=True'): gtzan(data[0]/'gtzan')
+
+
+def test_listing_is_quick(installed):
+    "Listing sets needs no torch, and every reader is there as soon as the first room of the wing is"
+    code = ("import sys, mtssl.probing.labelled as room, mtssl.probing.datasets as sets\n"
+            "assert {'csv', 'synth', 'gtzan', 'mirdata'} < set(room.datasets) and len(sets.sets_table()) == len(room.datasets)\n"
+            "assert 'torch' not in sys.modules")
+    run(installed.python, '-W', 'ignore', '-c', code, env=installed.env)
+
+
+def test_name_of_a_set_in_the_current_folder(encoder, tmp_path, monkeypatch):
+    "A labels.csv that is named without its folder has the folder's name all the same"
+    from mtssl.app.cli import app
+    from mtssl.probing.datasets import save_set, synth
+    save_set(synth(24, 12, 1., 16_000, jobs=1, quiet=True), tmp_path/'takes', 16_000)
+    monkeypatch.chdir(tmp_path/'takes')
+    done = CliRunner().invoke(app, ['probe', str(encoder), 'labels.csv'], catch_exceptions=False)
+    assert done.exit_code == 0 and 'takes: accuracy, with 95 % intervals' in ' '.join(done.output.split()), done.output

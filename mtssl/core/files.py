@@ -17,7 +17,6 @@ from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as safetensors_bytes
 
 # %% ../../nbs/01_core.files.ipynb #e935c5b4
 def write_atomically(path: Path, # of the file to write
@@ -38,6 +37,7 @@ def save_weights(path: Path, # of the safetensors file
                  weights: dict # name to tensor
                 ):
     "Write a safetensors file atomically, with the permissions that other files have"
+    from safetensors.torch import save as safetensors_bytes # here, since it brings torch, which tables do without
     data = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
     write_atomically(path, lambda part: part.write_bytes(data))
 

@@ -160,10 +160,12 @@ def read_embeddings(out # npz, Parquet file or folder that was written
     return Embeddings(paths, arrays if about['frames'] else np.stack(arrays), about)
 
 # %% ../../nbs/52_embedding.collection.ipynb #f87ad982
+def _journal_path(out): return out.with_name(f'{out.name}.journal')
+
 @contextmanager
 def _open_journal(out):
     "The cache of unfinished work, for this process alone; raises `ValueError` if another has it"
-    folder = out.with_name(f'{out.name}.journal')
+    folder = _journal_path(out)
     with Cache(folder) as journal:
         lock = sqlite3.connect(folder/'lock.sqlite', timeout=0, isolation_level=None)
         try: lock.execute('begin exclusive')
@@ -270,7 +272,7 @@ def fill(self: _Work, journal, jobs, quiet):
     problems = {}
     with progress_bar(quiet) as bar:
         task = bar.add_task('embed', total=_count_files(journal, done=False))
-        for file, samples, facts in decode_tracks(_listed(journal, done=False), self.encoder.sr, jobs):
+        for file, samples, facts in decode_tracks(_listed(journal, done=False), self.encoder.sr, jobs=jobs):
             if samples is None: problems[file.path] = facts['problem']
             else:
                 try: self.keep(journal, file, self.embed(from_int16(samples)))
@@ -322,21 +324,26 @@ def embed_collection(
     Raises `ValueError` if `out` is something else, and writes nothing if there is nothing to write.
     """
     out, folder = Path(out), Path(folder)
-    kind = _format_of(out, frames)
+    _check_out(out, frames)
     embedder = MusicEmbedder(model, layers=layers, window=window, average=average, device=device).fit()
     work = _Work(embedder, out, frames)
-    begun = out.with_name(f'{out.name}.journal')
-    if out.exists() and (kind != 'npy' or any(out.iterdir()) and not begun.exists()): read_about(out)
     next(walk_audio(folder), None) # is there such a folder?
-    if kind == 'npy': out.mkdir(parents=True, exist_ok=True)
+    if work.kind == 'npy': out.mkdir(parents=True, exist_ok=True)
     with _open_journal(out) as journal:
         _list_files(journal, folder, work.about['digest'])
         work.take_over(journal)
         known = _count_files(journal, done=True)
         problems = work.fill(journal, jobs, quiet)
         if n := _count_files(journal, done=True): work.write(journal)
-    shutil.rmtree(begun)
+    shutil.rmtree(_journal_path(out))
     return dict(out=out, files=n, new=n - known, size=work.about['size'], left_out=problems)
+
+# %% ../../nbs/52_embedding.collection.ipynb #1759e49c
+def _check_out(out, frames):
+    "Raise `ValueError` if `out` is there and is neither embeddings nor begun work"
+    begun = _format_of(out, frames) == 'npy' and (_journal_path(out).exists() or not out.exists()
+                                                  or not any(out.iterdir()))
+    if out.exists() and not begun: read_about(out)
 
 # %% ../../nbs/52_embedding.collection.ipynb #c4532279
 class Nearest:
@@ -355,21 +362,23 @@ class Nearest:
 
     def __len__(self): return getattr(self.index, 'ntotal', None) or self.index.n_samples_fit_
 
-    def __call__(self,
-                 queries: np.ndarray, # `[m, D]`
-                 n: int = 10 # neighbours, or as many as there are
-                ) -> tuple: # rows `[m, n]`, nearest first, and their cosines `[m, n]`
-        points, n = self._points(queries), min(n, len(self))
-        if hasattr(self.index, 'search'): return self.index.search(points, n)[::-1]
-        distances, rows = self.index.kneighbors(points, n)
-        return rows, 1 - distances
-
 def _faiss_index(points):
     try: from faiss import IndexFlatIP
     except ImportError: raise ValueError('faiss is not installed here: pip install "mtssl[faiss]".') from None
     index = IndexFlatIP(points.shape[1])
     index.add(points)
     return index
+
+# %% ../../nbs/52_embedding.collection.ipynb #f5ebbac6
+@patch
+def __call__(self: Nearest,
+             queries: np.ndarray, # `[m, D]`
+             n: int = 10 # neighbours, or as many as there are
+            ) -> tuple: # rows `[m, n]`, nearest first, and their cosines `[m, n]`
+    points, n = self._points(queries), min(n, len(self))
+    if hasattr(self.index, 'search'): return self.index.search(points, n)[::-1]
+    distances, rows = self.index.kneighbors(points, n)
+    return rows, 1 - distances
 
 # %% ../../nbs/52_embedding.collection.ipynb #9cd911e5
 def similar(model, # as `embed_collection` has it
@@ -400,6 +409,7 @@ def similar(model, # as `embed_collection` has it
               if not _is_file(query, *rows[i][:3])]
     return dict(query=query, tracks=tracks[:n], left_out=problems)
 
+# %% ../../nbs/52_embedding.collection.ipynb #08efc974
 def _check_comparable(encoder, source, about):
     "How the embeddings in `source` were asked for; raises `ValueError` if they are frames, or of another model"
     if about['frames']:

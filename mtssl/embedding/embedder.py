@@ -40,20 +40,22 @@ class MusicEmbedder(TransformerMixin, BaseEstimator):
         self.model, self.layers, self.window, self.average = model, layers, window, average
         self.cache, self.errors, self.device, self.jobs, self.quiet = cache, errors, device, jobs, quiet
 
-    def fit(self, X=None, y=None):
-        "Load the model; raises `ValueError` for a model or a parameter that cannot be"
-        if self.errors not in ('raise', 'nan'):
-            raise ValueError(f"There is no errors={self.errors!r}; there are raise and nan.")
-        encoder = self.model if isinstance(self.model, Encoder) else Encoder.from_pretrained(self.model)
-        if self.device: encoder = encoder.to(self.device)
-        self.sizes_ = layer_sizes(encoder)
-        every = range(len(self.sizes_))
-        if self.layers is None: self.layers_ = default_layers(len(every))
-        else: self.layers_ = list(every if isinstance(self.layers, str) and self.layers == 'each' else self.layers)
-        if wrong := [i for i in self.layers_ if i not in every]:
-            raise ValueError(f'There is no layer {wrong[0]}; the encoder has layers 0 to {every[-1]}.')
-        self.encoder_ = encoder.eval()
-        return self
+# %% ../../nbs/51_embedding.embedder.ipynb #4370b547
+@patch
+def fit(self: MusicEmbedder, X=None, y=None):
+    "Load the model; raises `ValueError` for a model or a parameter that cannot be"
+    if self.errors not in ('raise', 'nan'):
+        raise ValueError(f"There is no errors={self.errors!r}; there are raise and nan.")
+    encoder = self.model if isinstance(self.model, Encoder) else Encoder.from_pretrained(self.model)
+    if self.device: encoder = encoder.to(self.device)
+    self.sizes_ = layer_sizes(encoder)
+    every = range(len(self.sizes_))
+    if self.layers is None: self.layers_ = default_layers(len(every))
+    else: self.layers_ = list(every if isinstance(self.layers, str) and self.layers == 'each' else self.layers)
+    if wrong := [i for i in self.layers_ if i not in every]:
+        raise ValueError(f'There is no layer {wrong[0]}; the encoder has layers 0 to {every[-1]}.')
+    self.encoder_ = encoder.eval()
+    return self
 
 # %% ../../nbs/51_embedding.embedder.ipynb #2a3c00eb
 @patch
@@ -70,7 +72,7 @@ def transform(self: MusicEmbedder,
         for n, vector in kept.items(): vectors[n] = vector
         missing, problems = [n for n in range(len(items)) if n not in kept], {}
         encoded = _encode(self.encoder_.eval(), items, missing, way, self.jobs, problems, self.errors == 'raise')
-        for n, vector in track(encoded, 'embed', len(missing), self.quiet):
+        for n, vector in track(encoded, 'embed', total=len(missing), quiet=self.quiet):
             vectors[n] = vector
             if n in names: cache.put(names[n], vector)
     if problems: warnings.warn(f"{len(problems)} of {len(items)} could not be embedded and are rows of NaN: "
@@ -107,6 +109,7 @@ def _item_digests(encoder, items, way):
         except OSError: pass
     return names
 
+# %% ../../nbs/51_embedding.embedder.ipynb #9a2ff2a6
 def _encode(encoder, items, numbers, way, jobs, problems, strict):
     "Yield number and vector of the chosen items, in order; a broken one is raised if `strict`, else described in `problems`"
     waiting = deque()
@@ -125,7 +128,7 @@ def _encode(encoder, items, numbers, way, jobs, problems, strict):
 
 def _decode(items, numbers, sr, jobs):
     "Yield number, wave or None, and what is wrong with it, of the chosen items in order"
-    files = decode_tracks([items[n] for n in numbers if not isinstance(items[n], np.ndarray)], sr, jobs)
+    files = decode_tracks([items[n] for n in numbers if not isinstance(items[n], np.ndarray)], sr, jobs=jobs)
     for n in numbers:
         if isinstance(items[n], np.ndarray): yield n, items[n], ''
         else:

@@ -113,7 +113,8 @@ def embed_set(encoder, # an `Encoder`, or name -> `Encoder`: all with one sample
               quiet: bool = False # no progress bar
              ): # `[n, D]` float32; of several encoders, name -> `[n, D]`
     "Embeddings of a labelled set's clips, from `cache` where they are there"
-    models, way, clips = encoder if isinstance(encoder, dict) else {'': encoder}, (layers, window, average), range(len(dataset))
+    models, way, clips = encoder if isinstance(encoder, dict) else {'': encoder}, (layers, window,
+                                                                                   average), range(len(dataset))
     sr = next(iter(models.values())).sr
     with nullcontext() if cache is None else Cache(cache) as kept:
         names = kept and _cache_names(models, dataset, sr, way)
@@ -121,7 +122,7 @@ def embed_set(encoder, # an `Encoder`, or name -> `Encoder`: all with one sample
         lacking = {m: e.eval() for m, e in models.items() if any(v is None for v in vectors[m])}
         missing = [row for row in clips if any(vectors[m][row] is None for m in lacking)]
         embedded = embed_waves(lacking.values(), (dataset.load(row, sr) for row in missing), *way, bs)
-        for row, of_row in track(zip(missing, embedded), 'embed', len(missing), quiet):
+        for row, of_row in track(zip(missing, embedded), 'embed', total=len(missing), quiet=quiet):
             for m, vector in zip(lacking, of_row):
                 vectors[m][row] = vector
                 if kept: kept.put(names[m][row], vector)
@@ -149,4 +150,5 @@ def encoder_features(model, # a run's or a saved encoder's folder, or its id on 
     rows = {'chance': None} | {title: hand[key] for key, title in row_titles.items()}
     if seeds: rows[random_row(seeds)] = [vectors[seed] for seed in range(seeds)]
     if layers != 'each': return rows | {name: vectors[name]}
-    return rows | {f'{name}, layer {i}': vectors[name][:, columns] for i, columns in layer_slices(encoder, chosen).items()}
+    return rows | {f'{name}, layer {i}': vectors[name][:, columns] for i,
+                   columns in layer_slices(encoder, chosen).items()}

@@ -35,15 +35,17 @@ class ArrayClips:
 def _render(n, seconds, sr, seed, jobs, quiet, what):
     "Waves int16 [n, T] and the table of their labels"
     waves, labels = np.zeros((n, round(seconds * sr)), 'int16'), []
-    clips = synthesise(n, seconds, sr, seed, jobs)
-    for i, (wave, label) in enumerate(track(clips, f'synthesise {what} clips', n, quiet)):
+    clips = synthesise(n, seconds, sr, seed=seed, jobs=jobs)
+    for i, (wave, label) in enumerate(track(clips, f'synthesise {what} clips', total=n, quiet=quiet)):
         waves[i] = np.round(np.clip(wave, -1, 1) * 32767)
         labels.append(label)
     return waves, labels_table(labels)
 
 # %% ../../nbs/62_probing.datasets.ipynb #275cafcb
-@datasets.register('synth', tasks='instrument, style, tempo, key', classes='10, 8, 10, 24', hours='2.5', licence='none needed',
-                   metric='accuracy', splits='train, test, from different seeds', where='rendered by mtssl.music.synth.mix')
+@datasets.register('synth', tasks='instrument, style, tempo, key', classes='10, 8, 10, 24', hours='2.5',
+                   licence='none needed',
+                   metric='accuracy', splits='train, test, from different seeds',
+                   where='rendered by mtssl.music.synth.mix')
 def synth(train: int = 500, # clips for training
           test: int = 1000, # clips for testing
           seconds: float = 6., # length of a clip [s]
@@ -57,9 +59,11 @@ def synth(train: int = 500, # clips for training
     "Synthesised mixtures with exact labels: lead instrument, style, tempo class and key; raises `ValueError` for equal seeds"
     if seeds[0] == seeds[1]:
         raise ValueError(f"Training and test clips would be the same music, of seed {seeds[0]}; give two different seeds.")
-    parts = [_render(n, seconds, sr, seed, jobs, quiet, split) for split, n, seed in zip(splits[::2], (train, test), seeds)]
+    parts = [_render(n, seconds, sr, seed, jobs, quiet, split) for split, n,
+             seed in zip(splits[::2], (train, test), seeds)]
     path = [f'{split}/{i:05d}.wav' for split, n in (('train', train), ('test', test)) for i in range(n)]
-    table = pd.concat([labels for _, labels in parts], ignore_index=True).rename(columns=dict(tempo='bpm', tempo_class='tempo'))
+    table = pd.concat([labels for _, labels in parts],
+                      ignore_index=True).rename(columns=dict(tempo='bpm', tempo_class='tempo'))
     table = table.assign(path=path, split=[p.split('/')[0] for p in path], group=path)
     table = table[['path', 'split', 'group', 'instrument', 'style', 'tempo', 'key', 'bpm']]
     tasks = ['instrument', 'style', 'tempo', 'key']
@@ -73,9 +77,11 @@ def save_set(dataset: LabelledSet, # any labelled set
              ) -> Path: # the CSV
     "Write `labels.csv` and one 16-bit wave file per clip; raises `ValueError` rather than write over a set or outside `out`"
     out, table = Path(out), dataset.table.copy()
-    if (out / 'labels.csv').exists(): raise ValueError(f"{str(out)!r} holds a labels.csv already; give another folder.")
+    if (out / 'labels.csv').exists():
+        raise ValueError(f"{str(out)!r} holds a labels.csv already; give another folder.")
     if outside := [p for p in table['path'] if Path(p).is_absolute() or '..' in Path(p).parts]:
-        raise ValueError(f"{counted(len(outside), 'path', 'paths')} of {dataset.name!r} would lie outside {str(out)!r}: {few(outside)}.")
+        raise ValueError(f"{counted(len(outside), 'path', 'paths')} of {dataset.name!r} would lie outside {str(out)!r}: "
+                         f"{few(outside)}.")
     table['path'] = [p if p.endswith('.wav') else p + '.wav' for p in table['path']]
     for path, wave in zip(table['path'], dataset.waves(sr)):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +91,7 @@ def save_set(dataset: LabelledSet, # any labelled set
 
 # %% ../../nbs/62_probing.datasets.ipynb #2efb004d
 def _find_tasks(table):
-    "One task per column of classes (not `path, split, group`, not decimal numbers), and one per set of columns `NAME.CLASS` of zeros and ones"
+    "One task per column of classes, which are no decimal numbers, and one per set of columns `NAME.CLASS` of zeros and ones"
     columns = [c for c in table if c not in ('path', 'split', 'group')]
     def binary(column): return column.dropna().isin(['0', '1', '0.0', '1.0']).all()
     def decimal(column): return column.dropna().str.fullmatch(r'[-+]?\d*\.\d+(e[-+]?\d+)?', flags=re.I).all()
@@ -107,7 +113,9 @@ def _read_table(path, root, tasks):
     load = FileClips(Path(root or path.parent), table['path'].tolist())
     load.check()
     if tasks is None: tasks = _find_tasks(table)
-    else: tasks = [Task(c, type=t) for c, t in (tasks if isinstance(tasks, dict) else dict.fromkeys(tasks, 'single-label')).items()]
+    else:
+        tasks = [Task(c, type=t) for c, t in (tasks if isinstance(tasks, dict)
+                                              else dict.fromkeys(tasks, 'single-label')).items()]
     if not tasks: raise ValueError(f"{path.name} has no column of labels beside {few(table.columns, 9)}.")
     for task in tasks: read_labels(table, task)
     return table, tasks, load
@@ -146,7 +154,8 @@ def folder(root, # a folder of class folders
            ) -> LabelledSet: # named after the folder
     "One folder per class; sub-folders are groups (albums)"
     root = Path(root)
-    if not root.is_dir(): raise ValueError(f"There is no folder {str(root)!r}; give one that holds one folder per class.")
+    if not root.is_dir():
+        raise ValueError(f"There is no folder {str(root)!r}; give one that holds one folder per class.")
     paths = [p.relative_to(root) for p in find_audio(root)]
     if not paths: raise ValueError(f"There is no audio file below {str(root)!r}.")
     given = {p.parts[0].lower() for p in paths} <= set(splits) | set(split_synonyms)
@@ -156,13 +165,14 @@ def folder(root, # a folder of class folders
     groups = [(p.parent if len(p.parts) > level + 2 else p).as_posix() for p in paths]
     table = pd.DataFrame({'path': [p.as_posix() for p in paths], 'split': [p.parts[0].lower() for p in paths],
                           'group': groups, 'class': [p.parts[level] for p in paths]})
-    table['split'] = table['split'].replace(split_synonyms) if given else split_groups(table, test, label='class', seed=seed)
+    table['split'] = table['split'].replace(split_synonyms) if given else split_groups(table, test, label='class',
+                                                                                       seed=seed)
     dataset = LabelledSet(root.resolve().name, table, ['class'], FileClips(root, table['path'].tolist()))
     _check_drawn(dataset)
     return dataset
 
 # %% ../../nbs/62_probing.datasets.ipynb #6fdb3a7b
-def labelled_set(source, # a `LabelledSet`, a CSV, a folder (with a `labels.csv`, or with one folder per class), or such as `'synth(test=200)'`
+def labelled_set(source, # a `LabelledSet`, a CSV, a folder (of class folders, or with a `labels.csv`), or such as `'synth(test=200)'`
                  **arguments # for the function that reads it
                  ) -> LabelledSet:
     "The labelled set that `source` means; raises `ValueError` if it means none"

@@ -32,7 +32,7 @@ task_types = {'single-label': ('accuracy', 'balanced accuracy', 'macro F1'),
 
 @dataclass(frozen=True)
 class Task:
-    "What is asked of a set's clips: which labels, of what type, judged by which metric; raises `ValueError` for an unknown type, or another type's metric"
+    "What a probe is asked: which labels, of what type, judged by which metric; raises `ValueError` for an unknown type or metric"
     name: str # what tables of scores call it
     column: str = None # the column of labels, or what precedes the dot in a multi-label task's columns; `None`: the name
     type: str = 'single-label' # one of `task_types`
@@ -43,7 +43,8 @@ class Task:
             raise ValueError(f"Task {self.name!r} is of type {self.type!r}; there are {', '.join(task_types)}.")
         allowed = task_types[self.type]
         if self.metric not in allowed and any(self.metric in metrics for metrics in task_types.values()):
-            raise ValueError(f"Task {self.name!r} has metric {self.metric!r}; a {self.type} task is judged by {' or '.join(allowed)}.")
+            raise ValueError(f"Task {self.name!r} has metric {self.metric!r}; "
+                             f"a {self.type} task is judged by {' or '.join(allowed)}.")
         if self.column is None: object.__setattr__(self, 'column', self.name)
         if self.metric is None: object.__setattr__(self, 'metric', allowed[0])
 
@@ -86,7 +87,7 @@ def few(names, most: int = 3) -> str:
 # %% ../../nbs/60_probing.labelled.ipynb #7c27e2e5
 def check_table(table: pd.DataFrame # one row per clip
                ):
-    "Raise `ValueError` unless the table has its columns, known splits with training and test clips, unique paths and whole groups"
+    "Raise `ValueError` unless the table has its columns, training and test clips, unique paths and whole groups"
     if missing := [c for c in ('path', 'split', 'group') if c not in table]:
         raise ValueError(f"The table lacks column {few(missing)}; it has {few(table.columns, 9)}.")
     if not len(table): raise ValueError("The table has no clips.")
@@ -98,10 +99,12 @@ def check_table(table: pd.DataFrame # one row per clip
         raise ValueError(f"{counted(len(repeated), 'path is', 'paths are')} in the table more than once: {few(repeated)}.")
     splits_of = table.groupby('group')['split'].nunique()
     if len(torn := splits_of.index[splits_of > 1]):
-        raise ValueError(f"{counted(len(torn), 'group lies', 'groups lie')} in more than one split: {few(torn)}; a group belongs to one.")
+        raise ValueError(f"{counted(len(torn), 'group lies', 'groups lie')} in more than one split: {few(torn)}; "
+                         "a group belongs to one.")
 
 # %% ../../nbs/60_probing.labelled.ipynb #5b1d7e02
-_wanted = {'multi-label': '1, 0 or empty', 'regression': 'a finite number', 'tempo': 'a number of beats per minute above 0',
+_wanted = {'multi-label': '1, 0 or empty', 'regression': 'a finite number',
+           'tempo': 'a number of beats per minute above 0',
            'key': "tonic and mode such as 'F# minor', as key_name gives them"}
 
 def _good(values, type):
@@ -109,7 +112,8 @@ def _good(values, type):
     if type == 'single-label': return np.ones(len(values), bool)
     if type == 'key': return values.isin(keys)
     numbers = pd.to_numeric(values, errors='coerce')
-    good = numbers.isin([0, 1]) if type == 'multi-label' else np.isfinite(numbers) & ((numbers > 0) | (type == 'regression'))
+    good = numbers.isin([0,
+                         1]) if type == 'multi-label' else np.isfinite(numbers) & ((numbers > 0) | (type == 'regression'))
     return good if pd.api.types.is_numeric_dtype(values) else good & ~values.map(lambda v: isinstance(v, str))
 
 def _check_values(table, task, columns):
@@ -126,7 +130,10 @@ def _check_values(table, task, columns):
 def check_task(table: pd.DataFrame, # one row per clip
                task: Task # one of its tasks
                ):
-    "Raise `ValueError` unless the task's columns exist, with values of its type, two or more classes or values to learn, and labelled test clips"
+    """Raise `ValueError` unless a table is fit for a task
+
+    The task's columns exist, with values of its type, two or more classes or values to learn, and labelled test clips.
+    """
     columns, multi = task.columns(table), task.type == 'multi-label'
     if not columns:
         wanted = f"columns {task.column + '.CLASS'!r}" if multi else f'column {task.column!r}'
@@ -145,12 +152,16 @@ def check_task(table: pd.DataFrame, # one row per clip
 def check_classes(table: pd.DataFrame, # one row per clip
                   task: Task # one of its tasks
                   ):
-    "Raise `ValueError` unless each class has two clips, one of them for training (multi-label: clips with and without it, for training and for testing)"
+    """Raise `ValueError` unless every class of a task can be learnt and judged
+
+    It has two clips, one of them for training; of a multi-label task, clips with and without it in either part.
+    """
     test, the_task = table['split'] == 'test', f'Task {task.name!r} has'
     if task.type == 'multi-label':
         sides = table[test], table[~test]
         if bad := [c for c in task.columns(table) if min(side[c].nunique() for side in sides) < 2]:
-            raise ValueError(f"{the_task} {counted(len(bad), 'class', 'classes')} that all or none of the clips of a split have ({few(bad)}); "
+            raise ValueError(f"{the_task} {counted(len(bad), 'class', 'classes')} that all or none "
+                             f"of the clips of a split have ({few(bad)}); "
                              "a class needs clips with and without it on either side.")
     if task.type != 'single-label': return
     counts, trained = table[task.column].value_counts(), table.loc[~test, task.column].dropna()
@@ -210,7 +221,8 @@ def tasks_table(dataset: LabelledSet # any labelled set
         else:
             shares = values[task.column].value_counts(normalize=True)
             classes, commonest = len(shares), round(shares.iloc[0], 3)
-        return dict(task=task.name, type=task.type, metric=task.metric, classes=classes, **sizes, commonest=commonest, range=limits)
+        return dict(task=task.name, type=task.type, metric=task.metric, classes=classes, **sizes, commonest=commonest,
+                    range=limits)
     return pd.DataFrame([row(task) for task in dataset.tasks.values()])
 
 # %% ../../nbs/60_probing.labelled.ipynb #65ca0562
@@ -230,10 +242,12 @@ def split_groups(table: pd.DataFrame, # one row per clip, with a column `group`
 def _move(split, table, name, share, label, seed):
     "Give a share of the training clips, in whole groups, to another split"
     from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
-    if not 0 < share <= .5: raise ValueError(f"A share of {share:g} for split {name!r} is not possible; it lies above 0 and is at most 0.5.")
+    if not 0 < share <= .5:
+        raise ValueError(f"A share of {share:g} for split {name!r} is not possible; it lies above 0 and is at most 0.5.")
     rest = np.flatnonzero(split == 'train')
     groups = table['group'].to_numpy()[rest]
-    if (n := len(set(groups))) < 2: raise ValueError(f"Split {name!r} needs another group; the {len(rest)} clips left are of {n}.")
+    if (n := len(set(groups))) < 2:
+        raise ValueError(f"Split {name!r} needs another group; the {len(rest)} clips left are of {n}.")
     classes = np.zeros(len(rest), str) if label is None else table[label].astype(str).to_numpy()[rest]
     folds = min(round(1 / share), n)
     drawn = (GroupShuffleSplit(1, test_size=share, random_state=seed) if label is None
@@ -292,7 +306,7 @@ def _decode_set(dataset, store, sr, jobs, quiet):
     if isinstance(dataset.load, FileClips) and not dataset.load.seconds:
         paths = [Path(dataset.load.root)/p for p in dataset.load.paths]
         base = Path(os.path.commonpath([p.parent for p in paths]))
-        return build_corpus(paths, store, sr, jobs, quiet), [p.relative_to(base).as_posix() for p in paths]
+        return build_corpus(paths, store, sr, jobs=jobs, quiet=quiet), [p.relative_to(base).as_posix() for p in paths]
     def wave(row):
         try: return dataset.load(row, sr)
         except AudioError: return np.zeros(0, 'float32')

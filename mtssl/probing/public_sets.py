@@ -424,10 +424,24 @@ def emomusic(root=None, # the folder that holds the CSVs, or `annotations`, and 
 # %% ../../nbs/61_probing.public_sets.ipynb #ab1e1a3f
 _jamendo_tags = ('top50tags', 'genre', 'instrument', 'moodtheme')
 
+# %% ../../nbs/61_probing.public_sets.ipynb #0c88033a
+def _jamendo_rows(root, split, tags):
+    "Rows of path, split and group, and the lists of tags, of one official split"
+    rows, lists = [], []
+    low = find_part('mtg_jamendo', root, 'audio', 'audio-low').name == 'audio-low'
+    for part in 'train', 'validation', 'test':
+        listed = find_part('mtg_jamendo', root, f'data/splits/split-{split}/autotagging_{tags}-{part}.tsv')
+        for line in listed.read_text().splitlines()[1:]:
+            _, artist, _, path, _, *found = line.split('\t')
+            path = 'audio-low/' + path.replace('.mp3', '.low.mp3') if low else f'audio/{path}'
+            rows.append((path, split_synonyms.get(part, part), artist))
+            lists.append(found if tags == 'top50tags' else [t.split('---')[1] for t in found])
+    return rows, lists
+
 # %% ../../nbs/61_probing.public_sets.ipynb #536698bd
 @datasets.register('mtg_jamendo', tasks='top50tags, genre, instrument or moodtheme', classes='50, 87, 40, 56',
-                   hours='3,689, 3,735, 1,629, 1,095',
-                   licence='Creative Commons, by track; tags CC BY-NC-SA 4.0', metric='ROC-AUC',
+                   hours='3,689, 3,735, 1,629, 1,095', licence='Creative Commons, by track; tags CC BY-NC-SA 4.0',
+                   metric='ROC-AUC',
                    splits='five official ones, by artist', holds=('data/splits',),
                    where='https://github.com/MTG/mtg-jamendo-dataset (audio by its scripts/download/download.py)')
 def mtg_jamendo(root=None, # the repository, with the audio in `audio` or `audio-low`; `None`: see `data_folder`
@@ -445,18 +459,11 @@ def mtg_jamendo(root=None, # the repository, with the audio in `audio` or `audio
     if tags not in _jamendo_tags:
         raise ValueError(f"mtg_jamendo has no tags {tags!r}; there are {', '.join(_jamendo_tags)}.")
     if split not in range(5): raise ValueError(f"mtg_jamendo has no split {split!r}; there are 0 to 4.")
-    root, rows, lists = set_folder('mtg_jamendo', root), [], []
-    folder = find_part('mtg_jamendo', root, 'audio', 'audio-low').name
-    for part in 'train', 'validation', 'test':
-        listed = find_part('mtg_jamendo', root, f'data/splits/split-{split}/autotagging_{tags}-{part}.tsv')
-        for line in listed.read_text().splitlines()[1:]:
-            _, artist, _, path, _, *found = line.split('\t')
-            path = path if folder == 'audio' else path.replace('.mp3', '.low.mp3')
-            rows.append((f'{folder}/{path}', split_synonyms.get(part, part), artist))
-            lists.append(found if tags == 'top50tags' else [t.split('---')[1] for t in found])
+    root = set_folder('mtg_jamendo', root)
+    rows, lists = _jamendo_rows(root, split, tags)
     table = clips_table(rows).join(class_columns(lists, sorted(set().union(*lists)), tags))
-    return public_set('mtg_jamendo', root, table, [Task(tags, type='multi-label')], partial, seconds,
-                      f'mtg_jamendo_{tags}')
+    task = Task(tags, type='multi-label')
+    return public_set('mtg_jamendo', root, table, [task], partial, seconds, f'mtg_jamendo_{tags}')
 
 # %% ../../nbs/61_probing.public_sets.ipynb #2c1b89ef
 _irmas_codes = 'cel cla flu gac gel org pia sax tru vio voi'.split()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['extensions', 'AudioError', 'AudioInfo', 'audio_info', 'load_audio', 'to_int16', 'from_int16', 'levels',
-           'sample_facts', 'decode_track', 'count_jobs', 'decode_tracks', 'is_audio_name', 'walk_audio', 'find_audio']
+           'sample_facts', 'decode_track', 'decode_tracks', 'is_audio_name', 'walk_audio', 'find_audio']
 
 # %% ../../nbs/10_music.audio.ipynb #f24ac7aa
 import io
@@ -41,10 +41,13 @@ def _check_readable(path):
     try: mode = os.stat(path).st_mode
     except PermissionError: raise AudioError(path, 'no permission to read it') from None
     except OSError: raise AudioError(path, 'a link to a file that is gone' if os.path.islink(path) else 'there is no such file') from None
-    if stat.S_ISDIR(mode): raise AudioError(path, 'a folder where an audio file is wanted' if os.access(path, os.R_OK | os.X_OK) else 'no permission to read this folder')
+    if stat.S_ISDIR(mode):
+        allowed = os.access(path, os.R_OK | os.X_OK)
+        raise AudioError(path, 'a folder where an audio file is wanted' if allowed else 'no permission to read this folder')
     if not stat.S_ISREG(mode): raise AudioError(path, 'a pipe or a device, not a file')
     if not os.access(path, os.R_OK): raise AudioError(path, 'no permission to read it')
 
+# %% ../../nbs/10_music.audio.ipynb #4e68599e
 def _open(path, data=None):
     "The `soundfile.SoundFile` at `path`, or of the bytes `data`; raises `AudioError` if there is none"
     if data is None: _check_readable(path)
@@ -52,7 +55,8 @@ def _open(path, data=None):
     try: file = soundfile.SoundFile(_handle(path) if data is None else io.BytesIO(data))
     except (soundfile.LibsndfileError, TypeError) as e:
         if 'channel count is zero' in str(e).lower(): raise AudioError(path, 'it has no channels') from None
-        raise AudioError(path, 'not audio, or damaged in its first bytes; wav, flac, ogg, opus, mp3 and aiff can be read') from None
+        formats = 'wav, flac, ogg, opus, mp3 and aiff can be read'
+        raise AudioError(path, f'not audio, or damaged in its first bytes; {formats}') from None
     reason = _cut_short(file) or ('' if file.frames else 'it holds no samples')
     if not reason: return file
     file.close()
@@ -76,7 +80,7 @@ def _truncated(file, found, promised):
 
 # %% ../../nbs/10_music.audio.ipynb #a1aa42fc
 def _promised(file):
-    "How many frames the header of `file` promises, or None where it promises nothing or only guesses"
+    "How many samples per channel the header of `file` promises, or None where it promises nothing or only guesses"
     if file.frames > 2**60: return None
     if file.format != 'MP3': return file.frames
     with io.BytesIO(file.name.getbuffer()) if isinstance(file.name, io.BytesIO) else open(file.name, 'rb') as f:
@@ -92,7 +96,7 @@ class AudioInfo:
     "What a file's header says"
     path: str # as given
     sr: int # sample rate, Hz
-    frames: int # samples a channel
+    n_samples: int # per channel
     channels: int
     seconds: float
     format: str # the container in lower case: 'wav', 'flac', 'ogg', 'mp3', ...
@@ -102,13 +106,13 @@ def audio_info(path # an audio file
               ) -> AudioInfo:
     "Sample rate, length, channels and format of a file, from its header; raises `AudioError`"
     with _open(path) as file:
-        frames = file.frames
-        if frames > 2**60: frames = sum(len(b) for b in _blocks(file, path, 0, None, True))
-        return AudioInfo(str(path), file.samplerate, frames, file.channels, frames / file.samplerate, file.format.lower())
+        n = file.frames
+        if n > 2**60: n = sum(len(b) for b in _blocks(file, path, 0, None, True))
+        return AudioInfo(str(path), file.samplerate, n, file.channels, n / file.samplerate, file.format.lower())
 
 # %% ../../nbs/10_music.audio.ipynb #88799afe
 def _read(file, frames):
-    "Up to `frames` frames from where `file` stands, float32 [n, C]"
+    "Up to `frames` samples per channel from where `file` stands, float32 [n, C]"
     block = np.full((frames, file.channels), np.nan, np.float32)
     try: return file.read(out=block)
     except soundfile.LibsndfileError:
@@ -117,7 +121,7 @@ def _read(file, frames):
 
 # %% ../../nbs/10_music.audio.ipynb #ae6562d4
 def _blocks(file, path, start, stop, mono):
-    "Yield the frames `start:stop` of an open file in blocks, float32 [n] if `mono` else [n, C]"
+    "Yield the samples `start:stop` of an open file in blocks, float32 [n] if `mono` else [n, C]"
     promised, read = _promised(file), start
     try:
         file.seek(start)
@@ -128,7 +132,7 @@ def _blocks(file, path, start, stop, mono):
             read += len(block)
             yield block.mean(1) if mono and file.channels > 1 else block[:, 0] if mono else block
     except soundfile.LibsndfileError:
-        asked = f'frames {start:,} to {stop:,}' if stop else f'the {file.frames / file.samplerate:.2f} s its header promises'
+        asked = f'samples {start:,} to {stop:,}' if stop else f'the {file.frames / file.samplerate:.2f} s its header promises'
         raise AudioError(path, f'truncated or damaged, not all of {asked} can be decoded') from None
     if promised is None: return
     missing = min(promised, promised if stop is None else stop) - read
@@ -136,7 +140,7 @@ def _blocks(file, path, start, stop, mono):
 
 # %% ../../nbs/10_music.audio.ipynb #c2cb6797
 def _window(source_sr, sr, offset, duration, run_in):
-    "First and last input frame to read for output from `offset` [s], output frames to drop, and to keep (None: all)"
+    "First and last input sample to read for output from `offset` [s], output samples to drop, and to keep (None: all)"
     common = gcd(source_sr, sr)
     step_in, step_out = source_sr // common, sr // common
     start = round(offset * sr)
@@ -164,7 +168,7 @@ def load_audio(path, # an audio file
                sr: int = None, # sample rate to resample to, Hz; None keeps the file's
                offset: float = 0., # where to start, s
                duration: float = None, # how much to load, s, or less where the file ends; None: to its end
-               mono: bool = True # mean over channels?
+               *, mono: bool = True # mean over channels?
               ) -> tuple: # wave float32 [T], or [C, T] if not `mono`; sample rate
     "Decode a file by soundfile, resampled by soxr (HQ), exactly from `offset`; raises `AudioError`"
     _check_arguments(path, sr, offset, duration)
@@ -186,6 +190,7 @@ def to_int16(wave # float, any shape, full scale 1
     peak = np.abs(wave).max(initial=0)
     return np.clip(np.round(wave * (32768 / max(peak, 1))), -32768, 32767).astype(np.int16)
 
+# %% ../../nbs/10_music.audio.ipynb #7a927a40
 def from_int16(samples # int16, any shape
               ) -> np.ndarray: # float32, same shape, full scale 1
     "The float wave of 16-bit samples"
@@ -203,17 +208,19 @@ def levels(samples, # int16 [T]
     if len(rest): power = np.append(power, (rest**2).mean())
     return np.clip(np.round(-10 * np.log10(np.maximum(power / 32768**2, 1e-30))), 0, 255).astype(np.uint8)
 
+# %% ../../nbs/10_music.audio.ipynb #b5b512b6
 def sample_facts(samples, # int16 [T]
                  sr: int # Hz
                 ) -> dict: # digest, 32 hexadecimal digits, and levels, bytes
     "What tells samples apart and where they are silent"
-    return dict(digest=blake2b(np.ascontiguousarray(samples, '<i2').data, digest_size=16).hexdigest(), levels=levels(samples, sr).tobytes())
+    digest = blake2b(np.ascontiguousarray(samples, '<i2').data, digest_size=16).hexdigest()
+    return dict(digest=digest, levels=levels(samples, sr).tobytes())
 
 # %% ../../nbs/10_music.audio.ipynb #2c91484f
 def decode_track(path, # an audio file
                  sr: int = 22050, # sample rate of the result, Hz
                  data: bytes = None # the file's content, where it is not on the disk; `path` is then only its name
-                ) -> tuple: # samples int16 [T]; dict of source_sr, channels, format, peak (before rounding, full scale 1), digest and levels
+                ) -> tuple: # samples int16 [T]; dict of source_sr, channels, format, peak (full scale 1), digest and levels
     "Decode a whole file to mono 16-bit samples; raises `AudioError`"
     _check_arguments(path, sr, 0, None)
     with _open(path, data) as file:
@@ -242,7 +249,10 @@ def _decode_alone(job):
         try: return pool.submit(decode_track, *job).result()
         except BrokenProcessPool: raise AudioError(job[0], 'the decoder crashed on it') from None
 
-def _failed(error): future = Future(); future.set_exception(error); return future
+def _failed(error):
+    future = Future()
+    future.set_exception(error)
+    return future
 
 def _submit(pool, job):
     "The future of `decode_track`, also from a pool that has just broken"
@@ -260,7 +270,9 @@ def _refused(item):
 
 def _in_order(items, sr, jobs):
     "Yield `(item, function that returns decode_track's result)` in order, decoding ahead in `jobs` processes"
-    if jobs == 1: yield from ((i, f.result if (f := _refused(i)) else lambda i=i: decode_track(*_job(i, sr))) for i in items); return
+    if jobs == 1:
+        for item in items: yield item, f.result if (f := _refused(item)) else lambda: decode_track(*_job(item, sr))
+        return
     pool = ProcessPoolExecutor(jobs, initializer=_start_worker)
     try:
         items, pending = iter(items), deque()
@@ -278,23 +290,25 @@ def _in_order(items, sr, jobs):
     finally: pool.shutdown(wait=False, cancel_futures=True)
 
 # %% ../../nbs/10_music.audio.ipynb #14dd544c
-def count_jobs(jobs: int = None # processes wanted; None: one a core
-              ) -> int:
-    "Processes to use: as many as wanted, else one for each core that this process may use"
+def _count_jobs(jobs):
+    "As many processes as wanted, else one for each core that this process may use"
     return max(1, jobs or (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1))
 
-def decode_tracks(items, # audio files; or objects with `file`, `read()`, which gives the content or None to open `file`, and `problem`, if one is known
+# %% ../../nbs/10_music.audio.ipynb #7e313b03
+def decode_tracks(items, # audio files, or objects such as `Track`: with `file`, `read()` (the content, or None to open `file`) and `problem`
                   sr: int = 22050, # sample rate of the results, Hz
-                  jobs: int = None # processes; None: one a core
+                  *, jobs: int = None # processes; None: one per core
                  ): # yields (item, samples int16 [T] or None, dict of facts or of `problem`)
     "Decode many files in parallel, in order; a broken one gives its `problem`, never an exception"
-    items, jobs = iter(items), count_jobs(jobs)
+    items, jobs = iter(items), _count_jobs(jobs)
     first = list(islice(items, jobs))
     for item, result in _in_order(chain(first, items), sr, max(1, len(first))):
         path = getattr(item, 'file', item)
         try: samples, facts = result()
         except AudioError as e: samples, facts = None, dict(problem=e.reason)
-        except Exception as e: samples, facts = None, dict(problem=f'{type(e).__name__}, {e}'.replace(str(path), Path(path).name))
+        except Exception as e:
+            problem = f'{type(e).__name__}, {e}'.replace(str(path), Path(path).name)
+            samples, facts = None, dict(problem=problem)
         yield item, samples, facts
 
 # %% ../../nbs/10_music.audio.ipynb #b79d4b56
@@ -305,24 +319,29 @@ def is_audio_name(name: str) -> bool:
     name = os.path.basename(name)
     return not name.startswith('.') and os.path.splitext(name)[1].lower() in extensions
 
+# %% ../../nbs/10_music.audio.ipynb #f8d38118
 def walk_audio(folder # where to look, sub-folders included
               ): # yields `Path`s, in the order of their text
-    "Find files in `folder` with the extension of a format that can be read, and sub-folders that may not be opened; raises `AudioError` if it is no folder"
-    if not Path(folder).is_dir(): raise AudioError(folder, 'a file where a folder is wanted' if Path(folder).exists() else 'there is no such folder')
+    "Find audio files in `folder` by their extensions, and sub-folders that may not be opened; raises `AudioError` if it is no folder"
+    if not Path(folder).is_dir():
+        raise AudioError(folder, 'a file where a folder is wanted' if Path(folder).exists() else 'there is no such folder')
     yield from map(Path, _walk(os.fspath(folder), set()))
 
+# %% ../../nbs/10_music.audio.ipynb #226f448b
 def _walk(folder, seen):
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen: return
         seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries: names = sorted(e.name + '/' * e.is_dir() for e in entries if not e.name.startswith('.'))
+        with os.scandir(folder) as entries:
+            names = sorted(e.name + '/' * e.is_dir() for e in entries if not e.name.startswith('.'))
     except PermissionError: yield folder; return
     except FileNotFoundError: return  # deleted meanwhile
     for name in names:
         if name.endswith('/'): yield from _walk(os.path.join(folder, name[:-1]), seen)
         elif is_audio_name(name): yield os.path.join(folder, name)
 
+# %% ../../nbs/10_music.audio.ipynb #b62d327b
 def find_audio(folder # where to look, sub-folders included
               ) -> list: # of `Path`, sorted
     "What `walk_audio` finds, in a list"

@@ -350,7 +350,7 @@ def _from_tracks(writer, tracks, jobs, advance):
             writer.listed += 1
             positions.append(writer.listed)
             yield track
-    for track, samples, facts in decode_tracks(changed(), writer.sr, jobs):
+    for track, samples, facts in decode_tracks(changed(), writer.sr, jobs=jobs):
         writer.add(track, positions.popleft(), samples, facts)
         advance(1)
 

@@ -104,7 +104,7 @@ def _crops(self: CropStream, rng, second):
     options = dict(per_track=self.per_track, silence=self.silence)
     while True:
         empty = True
-        for track, samples, facts in decode_tracks(self._tracks(rng.permutation(len(self.sources))), self.sr, self.jobs):
+        for track, samples, facts in decode_tracks(self._tracks(rng.permutation(len(self.sources))), self.sr, jobs=self.jobs):
             if samples is None: self.problems[track.path] = facts['problem']; continue
             if self.short == 'skip' and len(samples) < self.n_samples: continue
             starts = [track_crops(samples, self.n_samples, self.sr, rng, **options)]

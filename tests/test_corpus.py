@@ -103,7 +103,7 @@ def _crashing(path, sr):
 
 @linux
 def test_crashing_decoder(monkeypatch):
-    import mtssl.audio as audio
+    import mtssl.music.audio as audio
     monkeypatch.setattr(audio, 'decode_track', _crashing)
     results = list(audio.decode_tracks([str(i) for i in range(1, 31)], jobs=2))
     assert [p for p, _, _ in results] == [str(i) for i in range(1, 31)]

@@ -66,7 +66,7 @@ class MeanScore(Metric):
 kinds = 'loss', 'r2', 'weight', 'share', 'norm' # what is recorded of each worker
 
 class WorkerRecorder(Callback):
-    "Keeps every worker's loss, R², weight, share and gradient norm by epoch, and the gradients' cosines in `recorder.cosines`"
+    "Keeps every worker's loss, R², weight, share and gradient norm by epoch, and the cosines of the gradients"
     order = Recorder.order - 1
     def before_fit(self):
         for name in 'worker_rows', 'cosines':
@@ -90,7 +90,7 @@ def weights_and_shares(self: WorkerRecorder, losses): # `[K]` -> `[2, K]`
     return torch.stack([weight, weighted / weighted.sum().clamp(min=1e-12)])
 
 @patch
-def judged(self: WorkerRecorder, losses): # `[K]` -> losses, scores and norms `[3, K]`, inner products of gradients `[K, K]`
+def judged(self: WorkerRecorder, losses): # `[K]` -> losses, scores, norms `[3, K]`, inner products of gradients `[K, K]`
     workers = self.model.workers.values()
     scores = torch.stack([torch.as_tensor(w.score, device=losses.device) for w in workers])
     with torch.enable_grad(): gram = inner_products(self.pred.cut.gradients(self.pred))
@@ -137,7 +137,7 @@ def split_weighting(model: PretrainModel) -> list: # parameter groups
 
 # %% ../../nbs/45_pretraining.learner.ipynb #5638c2ea
 class WeightingCallback(Callback):
-    "Steps the weighting's parameters at `rate` times the learning rate, without weight decay, and tells it what the loop does"
+    "Steps the weighting's parameters at `rate` times the learning rate, without decay, and tells it what the loop does"
     order, usual = GradientClip.order + 1, None # after those that may skip a step
 
     def before_fit(self):
@@ -215,7 +215,7 @@ def pretrain_learner(
     seed: int = 0, # of initial weights and everything random in training; the crops have their own
     **kwargs, # further arguments of fastai's `Learner`
 ) -> PretrainLearner:
-    "A fastai `Learner` that pre-trains `encoder` on the crops of `dls`; raises `TypeError` for other things than `DataLoaders`"
+    "A fastai `Learner` that pre-trains `encoder` on the crops of `dls`; raises `TypeError` unless those are `DataLoaders`"
     _check_dls(dls)
     set_seed(seed)
     sr, device = sr or _sample_rate(dls), getattr(dls, 'device', None)

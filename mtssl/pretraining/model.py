@@ -115,7 +115,7 @@ def reencode(self: PretrainModel, batches: dict # from `make_batches`
 
 # %% ../../nbs/44_pretraining.model.ipynb #e326a5b2
 class Losses(dict):
-    "`{name: scalar}`, with the `batches` that the workers read and, where there are any, the `cut` at the encoder's layers and the `errors` per clip"
+    "`{name: scalar}` with the `batches` they come from, and where asked for the `cut` at the layers and `errors` per clip"
     def __init__(self, losses, batches=None, cut=None, errors=None):
         super().__init__(losses)
         self.batches, self.cut, self.errors = batches, cut, errors

@@ -6,7 +6,7 @@
 __all__ = ['Settings', 'check_settings', 'SaveRun', 'open_corpus', 'last_cosines', 'report_run', 'pretrain', 'resume',
            'settings_from', 'take_over']
 
-# %% ../../nbs/46_pretraining.runs.ipynb #4f3ced14
+# %% ../../nbs/46_pretraining.runs.ipynb #d05f6a49
 import glob
 import io
 import json
@@ -22,7 +22,8 @@ from pathlib import Path
 import fastai.callback.schedule
 
 from ..core.arrays import optimiser_state, random_state, set_random_state
-from ..core.files import open_weights, read_config, read_history, read_weights, save_weights, versions, worker_order, write_atomically
+from ..core.files import open_weights, read_config, read_history, read_weights, save_weights, versions
+from ..core.files import worker_order, write_atomically
 from ..core.progress import progress_bar
 from ..core.report import write_report
 from ..music.corpus import Corpus, build_corpus
@@ -162,7 +163,8 @@ def _read_checkpoint(folder, device):
     path = folder/'checkpoints'/'last.pt'
     try: state = torch.load(path, weights_only=True, map_location=device or 'cpu')
     except Exception as e:
-        raise ValueError(f'{path} is damaged or not a checkpoint ({type(e).__name__}); begin the run again in another folder.') from None
+        raise ValueError(f'{path} is damaged or not a checkpoint ({type(e).__name__}); '
+                         'begin the run again in another folder.') from None
     if missing := {'epoch', 'opt', 'random', 'rows', 'workers', 'cosines', 'model'} - set(state):
         raise ValueError(f'{path} was written by mtssl {_version_of(read_config(folder))} and has no {min(missing)!r}, '
                          f'which mtssl {versions()["mtssl"]} needs; continue it with that version.')
@@ -223,7 +225,7 @@ def pretrain(
     quiet: bool = False, # no progress bars and no messages
     **settings, # fields of `Settings`, such as `encoder` and `seed`; with `start`, its own where none are given
 ) -> Learner:
-    "Pre-train an encoder on `source` and write the run to `out`; raises `ValueError` if a run is there already, or for another encoder than that of `start`"
+    "Pre-train an encoder on `source`, write the run to `out`; raises `ValueError` if it holds one, or `start` another encoder"
     out, names = Path(out), [f.name for f in fields(Settings)]
     if extra := set(settings) - set(names):
         raise ValueError(f"There is no setting named {min(extra)!r}; the settings are {', '.join(names)}.")
@@ -242,9 +244,10 @@ def resume(
     jobs: int | None = None, # processes that decode; None: one per core
     quiet: bool = False, # no progress bars and no messages
 ) -> Learner:
-    "Continue a pre-training after its last complete epoch, with its own settings; a finished one is returned as it is; raises `ValueError` where there is no run"
+    "Continue a run after its last complete epoch, with its own settings; a finished one as it is; raises `ValueError` for no run"
     out, config = Path(out), read_config(out)
-    if not {'settings', 'source'} <= set(config): raise ValueError(f'{out} is a saved encoder, not a run that can be continued.')
+    if not {'settings', 'source'} <= set(config):
+        raise ValueError(f'{out} is a saved encoder, not a run that can be continued.')
     source = out/'corpus' if (out/'corpus').exists() else config['source']
     settings, stream = _settings_of(config, out), config.get('stream', False)
     return _run(source, out, settings, stream, keep_every, cbs, device, jobs, quiet, start=config.get('start'))
@@ -253,10 +256,12 @@ def resume(
 def _run(source, out, settings, stream, keep_every, cbs, device, jobs, quiet, on_corpus=None, start=None):
     s = settings
     check_settings(s, device)
-    opened = _open_stream(source, s, device, jobs) if stream else _open_crops(source, out, s, device, jobs, quiet, on_corpus)
+    if stream: opened = _open_stream(source, s, device, jobs)
+    else: opened = _open_crops(source, out, s, device, jobs, quiet, on_corpus)
     save = SaveRun(out, keep_every)
-    learn = pretrain_learner(opened.dls, encoder=s.encoder, workers=s.workers, weighting=s.weighting, distortions=s.distortions,
-                             lr=s.lr, wd=s.wd, sr=s.sr, seed=s.seed, cbs=[save, *cbs], moms=(.9, .9, .9))
+    learn = pretrain_learner(
+        opened.dls, encoder=s.encoder, workers=s.workers, weighting=s.weighting, distortions=s.distortions,
+        lr=s.lr, wd=s.wd, sr=s.sr, seed=s.seed, cbs=[save, *cbs], moms=(.9, .9, .9))
     learn.recorder.add_time = False
     if stream: _try_validation(learn.dls)
     if (out/'checkpoints'/'last.pt').exists(): save.load()
@@ -345,7 +350,8 @@ def settings_from(start, # a model: a folder, or an id on the Hub
         raise ValueError(f'{start} has the encoder {spec} at {sr} Hz, and {asked[0]} at {asked[1]} Hz was asked for; '
                          'leave out encoder and sr to go on from it.')
     known = config.get('settings', {})
-    return Settings(**{f.name: known[f.name] for f in fields(Settings) if f.name in known} | given | dict(encoder=spec, sr=sr))
+    kept = {f.name: known[f.name] for f in fields(Settings) if f.name in known}
+    return Settings(**kept | given | dict(encoder=spec, sr=sr))
 
 # %% ../../nbs/46_pretraining.runs.ipynb #edad5714
 def take_over(model: PretrainModel, # fresh; it is changed
@@ -375,17 +381,19 @@ def _fits(module, state): # has `state` the names and shapes of the module's wei
 
 def _take_weighting(weighting, config, path, names): # were its parameters and counts taken over?
     spec, state = config.get('settings', {}).get('weighting'), _present_names(read_weights(path, 'weighting'))
-    if not isinstance(spec, str) or type(weightings.make(spec, names)) is not type(weighting) or not _fits(weighting, state): return False
+    if not isinstance(spec, str) or type(weightings.make(spec, names)) is not type(weighting): return False
+    if not _fits(weighting, state): return False
     weighting.load_state_dict(state)
     return True
 
 def _merged(own, old): # `own` statistics, with the `old` ones of targets that both have
-    chosen = {n: old if n in old.slices and old.bins(n)[0].shape == own.bins(n)[0].shape else own for n in own.slices}
+    both = [n for n in own.slices if n in old.slices and old.bins(n)[0].shape == own.bins(n)[0].shape]
+    chosen = {n: old if n in both else own for n in own.slices}
     mean, std = ({n: s.bins(n)[i][:, 0].cpu() for n, s in chosen.items()} for i in range(2))
     frames = {n: s.facts.get('frames', {}).get(n) for n, s in chosen.items()}
     return Statistics(mean, std, dict(own.facts, frames=frames)).to(own.mean.device)
 
-def _read_statistics(folder): # without targets, if the folder has none; ValueError for a damaged file or other versions of targets
+def _read_statistics(folder): # without targets, if the folder has none
     path = Path(folder)/'statistics.safetensors'
     if not path.is_file(): return Statistics({}, {})
     with open_weights(path): return Statistics.load(path)
@@ -403,7 +411,7 @@ def _open_stream(source, settings, device, jobs):
                      short=s.short, silence=s.silence, seed=s.seed, device=device, jobs=jobs)
     return _Opened(dls, dict(source=shards, stream=True), f'a stream of {len(shards)} sources')
 
-def _try_validation(dls): # no crop to validate on is better known now than after the first epoch; the stream keeps its crops
+def _try_validation(dls): # raises ValueError for no crops to validate on, before and not after the first epoch
     for _ in dls.valid: pass
 
 def _shards(source): # one path, one pattern such as 'shards/*.tar', or a list of paths -> absolute paths

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['encoders', 'Encoder', 'fit_frames', 'Encoders', 'encoder_from_config', 'default_layers', 'pool', 'calibrate',
-           'count_parameters', 'default_device']
+           'count_parameters']
 
 # %% ../../nbs/30_encoding.encoder.ipynb #b3b40ad0
 import copy
@@ -93,15 +93,13 @@ def _outputs(self: Encoder, wave, analysis):
 def _fit(self: Encoder, x, wave): # a layer at the encoder's frame rate
     return fit_frames(x, wave.shape[-1] // self.hop, self._group(x, wave.shape[-1]))
 
-# %% ../../nbs/30_encoding.encoder.ipynb #ac037136
+# %% ../../nbs/30_encoding.encoder.ipynb #2ee0a64c
 @patch
 def forward(self: Encoder,
             wave: torch.Tensor, # sound `[B, T]` at `sr`
-            analysis: Analysis | None = None, # the wave's `analyse(wave)`, if there is one already
-            layers: bool = False
+            analysis: Analysis | None = None # the wave's `analyse(wave)`, if there is one already
            ) -> torch.Tensor: # z `[B, dim, N]`, N = T // hop
     "Frames of `wave`; raises `ValueError` for a wave of another shape or shorter than one hop"
-    if layers: return (outs := self.layers(wave, analysis))[-1], outs
     return self._fit(self._outputs(wave, analysis)[-1], wave)
 
 @patch
@@ -229,9 +227,3 @@ def rows(self: Encoders) -> list: # one dict per name, sorted by name
         return dict(parameters=count_parameters(e), dim=e.dim, hop=f'{1000 * e.hop / e.sr:.0f} ms')
     rows = super(Encoders, self).rows()
     return [dict(name=row['name'], **size(row['name'])) | row for row in rows]
-
-# %% ../../nbs/30_encoding.encoder.ipynb #942d5427
-def default_device(device=None # as `torch.device` takes it; None: a GPU where there is one, else the CPU
-                  ) -> torch.device:
-    "Where to run"
-    return torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))

@@ -21,9 +21,10 @@ from importlib.metadata import version
 from pathlib import Path
 from scipy.signal import firwin
 
+from ..core.arrays import default_device
 from ..core.files import reason, write_atomically
 from ..features.kernels import cqt_frequencies, cqt_kernel, cqt_lengths, decibels
-from .encoder import Encoder, default_device, default_layers, fit_frames, pool
+from .encoder import Encoder, default_layers, fit_frames, pool
 
 # %% ../../nbs/36_encoding.export.ipynb #213f0aaa
 def _fourier_matrices(n_fft: int, # samples in a frame, a multiple of `2 * rows`

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from fastcore.basics import patch
 from pathlib import Path
 
+from ..core.arrays import default_device
 from ..core.files import open_weights, read_config, read_history, read_weights, reason, save_weights, versions, write_atomically
-from .encoder import Encoder, default_device, encoders
+from .encoder import Encoder, encoders
 from .card import model_card
 
 # %% ../../nbs/35_encoding.saved.ipynb #43ece7c1

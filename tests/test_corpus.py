@@ -222,7 +222,7 @@ def test_from_every_source(tmp_path):
 
 def test_crops_do_not_depend_on_processes(music, tmp_path):
     "Built by one process and cropped in this one, built by three and cropped by two workers of a new one"
-    code = ('import hashlib, sys; from mtssl.music.corpus import *\n'
+    code = ('import hashlib, sys; from mtssl.music.corpus import *; from mtssl.music.crops import *\n'
             'def digest(store, jobs, workers):\n'
             '    corpus = build_corpus(sys.argv[1], store, jobs=jobs, quiet=True)\n'
             '    dls = corpus_dls(corpus, seconds=.4, bs=8, crops_per_epoch=160, seed=5, device="cpu", silence=-50, num_workers=workers)\n'
@@ -242,7 +242,7 @@ def test_memory_is_flat(tmp_path):
         folder = tmp_path/('few' if i < 200 else 'many')/f'{i % 50}'
         folder.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder/f'{i:05}.wav', wave * (1 - i / 9999), 8000)
-    code = ('import resource, sys; from mtssl.music.corpus import *\n'
+    code = ('import resource, sys; from mtssl.music.corpus import *; from mtssl.music.crops import *\n'
             'for music in sys.argv[1:]:\n'
             '    corpus = build_corpus(music, music + " store", sr=8000, jobs=1, quiet=True)\n'
             '    RandomCrops(corpus, .05)[range(64)]\n'

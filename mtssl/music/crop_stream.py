@@ -136,12 +136,14 @@ def _nothing(self: CropStream):
 @patch
 def create_batches(self: CropStream, samples):
     "The batches of an epoch; those of a validation stream are kept"
-    if self._kept: yield from ([x.clone() for x in batch] for batch in self._kept); return
+    if self._kept and self._kept[0] == self.pairs:
+        yield from ([x.clone() for x in batch] for batch in self._kept[1])
+        return
     kept = []
     for batch in self._new_batches():
         if self.held_out: kept.append([x.clone() for x in batch])
         yield batch
-    self._kept = kept
+    if self.held_out: self._kept = self.pairs, kept
 
 @patch
 def _new_batches(self: CropStream):

@@ -188,7 +188,7 @@ class CropLoader(DataLoader):
     @property
     def sr(self): return self.dataset.corpus.sr  # Hz
     @property
-    def pairs(self): return self.dataset.pairs # may be set, too
+    def pairs(self): return self.dataset.pairs  # may also be set
     @pairs.setter
     def pairs(self, asked): self.dataset.pairs = asked
 

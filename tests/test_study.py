@@ -62,6 +62,31 @@ def test_a_cell_that_fails(installed, tmp_path):
     assert page.count('<pre>mtssl study odd.yaml --out odd</pre>') == 5
 
 
+def test_a_baseline_cell_that_fails(installed, tmp_path):
+    "The cell that others are compared with fails: the report is written all the same"
+    (tmp_path/'odd.yaml').write_text(text.replace('[equal, uncertainty]', '{equal: equal, odd: "manual(chroma_cqt=2.)"}').replace('epochs: 8', 'epochs: 1'))
+    done = study(installed, tmp_path, 'odd.yaml', '--out', 'odd', check=False)
+    assert done.returncode == 1 and '1 of the jobs failed, such as small, one, odd, seed 0' in done.stderr and 'Traceback' not in done.stderr, done.stderr
+    assert (tmp_path/'odd'/'report.html').exists()
+
+
+def test_earlier_version(installed, tmp_path):
+    "A study whose files an earlier version wrote goes on and runs nothing again; one it cannot go on with names the version"
+    (tmp_path/'tiny.yaml').write_text(text.replace('epochs: 8', 'epochs: 1').replace('[equal, uncertainty]', '[equal]').replace(', two: "mfcc,chroma_cqt"', ''))
+    study(installed, tmp_path, 'tiny.yaml', '--out', 'old')
+    before, path = scores(tmp_path/'old'), tmp_path/'old'/'study.json'
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in facts.items() if k not in ('mtssl', 'amounts')} | dict(labels=facts['amounts'])))
+    for lines in (tmp_path/'old').rglob('lines.csv'): pd.read_csv(lines).rename(columns=dict(amount='labels')).to_csv(lines, index=False)
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path/'old').rglob('lines.csv')}
+    study(installed, tmp_path, 'tiny.yaml', '--out', 'old')
+    assert finished == {p: p.stat().st_mtime_ns for p in (tmp_path/'old').rglob('lines.csv')}
+    pd.testing.assert_frame_equal(scores(tmp_path/'old'), before)
+    path.write_text(json.dumps({k: v for k, v in facts.items() if k != 'points'} | dict(mtssl='0.0.9')))
+    done = study(installed, tmp_path, 'tiny.yaml', '--out', 'old', check=False)
+    assert done.returncode == 1 and 'begun by mtssl 0.0.9, which noted no points' in done.stderr and 'Traceback' not in done.stderr, done.stderr
+
+
 def test_plan(installed, tmp_path):
     (tmp_path/'tiny.yaml').write_text(text)
     done = study(installed, tmp_path, 'tiny.yaml', '--out', 'plan', '--dry-run', '--jobs', 2)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'names', 'corpus_app', 'about', 'info', 'doctor', 'demo', 'synth', 'left_out', 'build_store', 'check_store',
-           'pretrain', 'embed', 'export', 'similar', 'finetuned', 'probe', 'study', 'main']
+           'pretrain', 'embed', 'export', 'similar', 'probe', 'study', 'main']
 
 # %% ../../nbs/82_app.cli.ipynb #09e1a89e
 import json
@@ -287,16 +287,18 @@ def embed(model: Model,
 # %% ../../nbs/82_app.cli.ipynb #68cb920f
 @app.command(rich_help_panel='Use', stopped='Nothing was written.', examples=['mtssl export runs/mine --out model.onnx', 'mtssl export runs/mine --out model.pt2'])
 def export(model: Model,
-           out: Out('The file to write: .onnx, or .pt2 for PyTorch.') = Path('model.onnx')):
+           out: Out('The file to write: .onnx, or .pt2 for PyTorch.') = Path('model.onnx'),
+           device: Device = None):
     "Write an encoder as ONNX or as a program of torch.export."
     from mtssl.encoding.export import export_onnx, export_program, metadata
     from mtssl.encoding.encoder import Encoder
     write = {'.onnx': export_onnx, '.pt2': export_program}.get(out.suffix)
     if not write: raise ValueError(f'{out} ends neither in .onnx nor in .pt2, which are what can be written.')
-    encoder = Encoder.from_pretrained(model)
-    done = write(encoder, out)
+    device = chosen_device(device)
+    encoder = Encoder.from_pretrained(model, device=device)
+    done = write(encoder, out, device=device)
     say(f"{out}: {done['bytes'] / 1e6:.1f} MB, within {done['difference']:.0e} of the encoder")
-    return dict(out=out, bytes=done['bytes'], difference=done['difference'], **facts(encoder))
+    return dict(out=out, bytes=done['bytes'], difference=done['difference'], **metadata(encoder))
 
 # %% ../../nbs/82_app.cli.ipynb #6fd75306
 @app.command(rich_help_panel='Use', stopped='Nothing was written.',
@@ -316,35 +318,44 @@ def similar(model: Model,
     return nearest
 
 # %% ../../nbs/82_app.cli.ipynb #a8208a7b
-def finetuned(run, labelled, amounts):
-    "The run fine-tuned on every task with every amount of labels"
+def _finetuned(model, labelled, amounts, device):
+    "The model fine-tuned on every task with every amount of labels"
     from mtssl.encoding.encoder import Encoder
     from mtssl.probing.finetuning import finetune
-    encoder = Encoder.from_pretrained(run)
-    return [finetune(encoder, labelled, task, f'encoder {run.name}', amount=amount) for amount in amounts for task in labelled.tasks]
+    encoder, name = Encoder.from_pretrained(model, device=device), f'encoder {getattr(model, "name", model)}'
+    return [finetune(encoder, labelled, task, name=name, amount=amount) for amount in amounts for task in labelled.tasks]
+
+def _checked_amounts(probe, amounts):
+    "The amounts of labels; raises `ValueError` for one, or for a kind of probe, that there cannot be"
+    from mtssl.probing.probes import amount_name
+    from mtssl.probing.probe_models import make_probe
+    amounts = [a.strip() for a in amounts.split(',')]
+    for a in amounts: amount_name(a)
+    if probe != 'finetune': make_probe(probe, 'single-label')
+    return amounts
 
 # %% ../../nbs/82_app.cli.ipynb #1c1e9c9d
 @app.command(rich_help_panel='Judge', stopped='With --out, embeddings that are finished are kept, and the same command goes on.',
-             examples=['mtssl probe runs/mine "synth(test=200)"', 'mtssl probe runs/mine music/labels.csv --probe knn --out probes', 'mtssl probe runs/mine gtzan --amounts "0.1,1" --layers each'])
-def probe(run: Annotated[Path, typer.Argument(metavar='MODEL', help='A run folder, or a saved encoder.')],
-          dataset: Annotated[str, typer.Argument(metavar='SET', autocompletion=among(*names['datasets']), help='A folder a class, a CSV, or a set such as gtzan or "synth(test=200)"; see `mtssl info datasets`.')] = 'synth',
-          probe: Annotated[str, typer.Option(autocompletion=among('linear', 'knn', 'mlp', 'finetune'), help='Kind of probe: linear, knn, mlp, or finetune, which trains the encoder too, beside linear probes.')] = 'linear',
-          amounts: Annotated[str, typer.Option(help='Share of the training clips, or text such as "5 per class"; several with commas.')] = '1',
-          layers: Layers = None,
-          window: Window = 60.,
-          out: Out('Folder for scores, predictions and embeddings, which are made once.', Optional[Path]) = None):
-    "Probe a run on a labelled set, beside its baselines."
+             examples=['mtssl probe runs/mine "synth(test=200)"', 'mtssl probe runs/mine music/labels.csv --probe knn --out probes',
+                       'mtssl probe runs/mine gtzan --amounts "0.1,1" --layers each'])
+def probe(model: Model,
+          dataset: Annotated[str, typer.Argument(metavar='SET', autocompletion=among(*names['datasets']),
+                             help='A folder with one sub-folder per class, a CSV, or a set such as gtzan or "synth(test=200)"; see `mtssl info datasets`.')] = 'synth',
+          probe: Annotated[str, typer.Option(autocompletion=among('linear', 'knn', 'mlp', 'finetune'),
+                           help='Kind of probe: linear, knn, mlp, or finetune, which trains the encoder too, beside linear probes.')] = 'linear',
+          amounts: Annotated[str, typer.Option(help='Of labels to learn from: a share of the training clips, or text such as "5 per class"; several with commas.')] = '1',
+          layers: Layers = None, window: Window = 60.,
+          out: Out('Folder for scores, predictions and embeddings, which are made once.', Optional[Path]) = None,
+          device: Device = None):
+    "Probe a model on a labelled set, beside its baselines."
     from mtssl.probing.datasets import labelled_set
-    from mtssl.probing.probes import amount_name, probe_amounts, row_names, save_results, scores_table
+    from mtssl.probing.probes import probe_amounts, row_names, save_results, scores_table
     from mtssl.probing.baselines import encoder_features
-    from mtssl.probing.probe_models import make_probe
-    chosen, shares, tuned = chosen_layers(layers), [a.strip() for a in amounts.split(',')], probe == 'finetune'
-    for a in shares: amount_name(a)
-    if not tuned: make_probe(probe, 'single-label')
-    labelled = labelled_set(dataset)
-    rows = encoder_features(run, labelled, chosen, window, cache=out and out/'embeddings', quiet=asked.quiet)
+    shares, tuned, device = _checked_amounts(probe, amounts), probe == 'finetune', chosen_device(device)
+    model, chosen, labelled = Path(model) if Path(model).is_dir() else model, chosen_layers(layers), labelled_set(dataset, quiet=asked.quiet)
+    rows = encoder_features(model, labelled, chosen, window, cache=out and out/'embeddings', device=device, quiet=asked.quiet)
     results = probe_amounts(rows, labelled, amounts=shares, probe='linear' if tuned else probe)
-    if tuned: results += finetuned(run, labelled, shares)
+    if tuned: results += _finetuned(model, labelled, shares, device)
     scores = save_results(results, out) if out else scores_table(results)
     metrics = ', '.join(dict.fromkeys(scores['metric']))
     show_scores(scores.assign(features=row_names(scores)).to_dict('records'), f'{labelled.name}: {metrics}, with 95 % intervals ({probe})')

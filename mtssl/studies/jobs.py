@@ -58,7 +58,7 @@ def study_corpus(source: str, # a folder, a store, or `synth(clips, seconds, see
     if (store/'manifest.parquet').exists(): return Corpus(store)
     def synth(clips: int, seconds: float = 6., seed: int = 0):
         waves = (wave for wave, _ in synthesise(clips, seconds, sr, seed=seed, jobs=jobs))
-        return build_corpus(with_names(track(waves, 'synthesise music', clips, quiet)), store, sr, quiet=True)
+        return build_corpus(with_names(track(waves, 'synthesise music', total=clips, quiet=quiet)), store, sr, quiet=True)
     _, positional, named_arguments = parse_spec(source)
     try: return synth(*positional, **named_arguments)
     except TypeError: raise ValueError(f'corpus: {source!r} is not synth(clips, seconds, seed).') from None
@@ -68,9 +68,16 @@ def absent_sets(study: Study) -> dict: # specification -> why
     "The labelled sets of a study that cannot be read"
     reasons = {}
     for spec in study.sets:
-        try: labelled_set(spec)
+        try: labelled_set(spec, quiet=True)
         except (ValueError, OSError) as e: reasons[spec] = str(e)
     return reasons
+
+def _stored_set(folder):
+    "The labelled set in a folder, None where there is none; raises `RuntimeError` for one that this version cannot read"
+    if not (folder/'set.json').exists(): return None
+    try: return open_set(folder)
+    except (ValueError, TypeError, KeyError) as e:
+        raise RuntimeError(f'{folder} is damaged, or another version of mtssl made it: remove that folder, and run the study again. ({e})') from None
 
 def study_sets(study: Study, out: Path, jobs: int, quiet: bool
               ) -> tuple: # name -> `LabelledSet`, specification -> why it is not there
@@ -78,9 +85,7 @@ def study_sets(study: Study, out: Path, jobs: int, quiet: bool
     sets, absent = {}, {}
     for spec in study.sets:
         folder = out/'data'/f'{len(sets) + len(absent):02} {spec.partition("(")[0].rpartition("/")[2]}'
-        try:
-            if (folder/'set.json').exists(): dataset = open_set(folder)
-            else: dataset = store_set(labelled_set(spec), folder, study.settings.sr, jobs=jobs, quiet=quiet)
+        try: dataset = _stored_set(folder) or store_set(labelled_set(spec, quiet=quiet), folder, study.settings.sr, jobs=jobs, quiet=quiet)
         except (ValueError, OSError) as e:
             if not study.optional: raise
             absent[spec] = str(e)

@@ -106,6 +106,12 @@ def study_tables(study: Study, out: Path) -> dict: # name -> table
                 effects=c.effects(base['workers'], base['weighting']), averages=c.averages(), left_out=c.left_out(target_contrasts(study)), **more)
 
 # %% ../../nbs/73_studies.study.ipynb #59053f0d
+def _complete(effects):
+    "The effects without pairs of which a cell failed, so that not all four numbers are there"
+    columns = ['workers', 'weighting']
+    whole = pd.MultiIndex.from_frame(effects.loc[effects['effect'] == 'interaction', columns])
+    return effects[(effects['effect'] != 'together') | pd.MultiIndex.from_frame(effects[columns]).isin(whole)]
+
 def verdict(report: dict, # with the tables of `study_tables`
             study: Study) -> str:
     "What the numbers say, in sentences"
@@ -118,7 +124,7 @@ def verdict(report: dict, # with the tables of `study_tables`
     else: seeds = 'One seed per cell: the intervals of pre-trained rows are over clips alone, and another seed may give another order.'
     judged_by = 'mean over tasks' if last == 'mean' else f'score on {last}'
     first = f'Highest of {len(ranking)} by the {judged_by}: {top.features}, {top.score:.3f}, first in {top.best:.0%} of the draws. {compared} {seeds}'
-    together = interaction_in_words(report['effects'], base['workers'], base['weighting'])
+    together = interaction_in_words(_complete(report['effects']), base['workers'], base['weighting'])
     return '\n\n'.join(text for text in (first, together) if text)
 
 # %% ../../nbs/73_studies.study.ipynb #86393253

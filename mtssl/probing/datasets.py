@@ -6,6 +6,7 @@
 __all__ = ['ArrayClips', 'synth', 'save_set', 'csv', 'folder', 'labelled_set', 'sets_table']
 
 # %% ../../nbs/62_probing.datasets.ipynb #20d1288e
+import inspect
 import numpy as np
 import pandas as pd
 import re
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.progress import track
+from ..core.registry import parse_spec
 from ..music.audio import find_audio
 from ..music.synth.mix import labels_table, synthesise
 from . import public_sets
@@ -173,17 +175,26 @@ def folder(root, # a folder of class folders
 
 # %% ../../nbs/62_probing.datasets.ipynb #6fdb3a7b
 def labelled_set(source, # a `LabelledSet`, a CSV, a folder (of class folders, or with a `labels.csv`), or such as `'synth(test=200)'`
+                 *,
+                 quiet: bool = False, # no progress bar, for sets that take time
                  **arguments # for the function that reads it
                  ) -> LabelledSet:
     "The labelled set that `source` means; raises `ValueError` if it means none"
     if isinstance(source, LabelledSet): return source
-    if str(source) in datasets: return datasets.make(str(source), **arguments)
+    if str(source) in datasets: return _make(str(source), quiet, arguments)
     path = Path(source)
     if path.is_file() or (path / 'labels.csv').is_file(): return csv(path, **arguments)
     if path.is_dir(): return folder(path, **arguments)
     if path.suffix == '.csv' or len(path.parts) > 1 and '(' not in str(source):
         raise ValueError(f"There is no file or folder {str(source)!r}.")
-    return datasets.make(str(source), **arguments)
+    return _make(str(source), quiet, arguments)
+
+def _make(spec, quiet, arguments):
+    "The set that a specification describes, made quietly if it can be told so"
+    name, _, keywords = parse_spec(spec)
+    takes = inspect.signature(datasets[name]).parameters
+    if quiet and 'quiet' in takes and 'quiet' not in keywords: arguments = dict(quiet=True) | arguments
+    return datasets.make(spec, **arguments)
 
 # %% ../../nbs/62_probing.datasets.ipynb #b9b4d7ce
 _facts = ['name', 'summary', 'tasks', 'classes', 'hours', 'licence', 'metric', 'splits', 'where']

@@ -30,6 +30,7 @@ task_types = {'single-label': ('accuracy', 'balanced accuracy', 'macro F1'),
               'key': ('weighted key score', 'accuracy'),
               'tempo': ('tempo accuracy 1', 'tempo accuracy 2')}
 
+# %% ../../nbs/60_probing.labelled.ipynb #a1818073
 @dataclass(frozen=True)
 class Task:
     "What a probe is asked: which labels, of what type, judged by which metric; raises `ValueError` for an unknown type or metric"
@@ -48,17 +49,14 @@ class Task:
         if self.column is None: object.__setattr__(self, 'column', self.name)
         if self.metric is None: object.__setattr__(self, 'metric', allowed[0])
 
-# %% ../../nbs/60_probing.labelled.ipynb #2e478a03
-@patch
-def columns(self: Task, table: pd.DataFrame) -> list: # names; none if the table lacks them
-    "The task's columns in a table: one, or one per class if it is multi-label"
-    if self.type == 'multi-label': return [c for c in table if c.startswith(self.column + '.')]
-    return [c for c in table if c == self.column]
+    def columns(self, table: pd.DataFrame) -> list: # names; none if the table lacks them
+        "The task's columns in a table: one, or one per class if it is multi-label"
+        if self.type == 'multi-label': return [c for c in table if c.startswith(self.column + '.')]
+        return [c for c in table if c == self.column]
 
-@patch
-def labelled(self: Task, table: pd.DataFrame) -> np.ndarray: # bool, one per row
-    "Which rows have a label, or at least one known class"
-    return table[self.columns(table)].notna().any(axis=1).to_numpy()
+    def labelled(self, table: pd.DataFrame) -> np.ndarray: # bool, one per row
+        "Which rows have a label, or at least one known class"
+        return table[self.columns(table)].notna().any(axis=1).to_numpy()
 
 # %% ../../nbs/60_probing.labelled.ipynb #97baea78
 keys = [f'{tonic} {mode}' for mode in ('major', 'minor') for tonic in 'C C# D D# E F F# G G# A A# B'.split()]

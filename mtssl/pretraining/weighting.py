@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['weightings', 'Weighting', 'Equal', 'Manual', 'Schedule', 'Uncertainty', 'IMTLL', 'UncertaintyRevised', 'GLS',
            'LogSum', 'STCH', 'Hypervolume', 'PaseSoftmax', 'RLW', 'DWA', 'PaseAdaptive', 'FAMO', 'LayerCut',
-           'inner_products', 'InjectGradients', 'GradientWeighting', 'GradNorm', 'installed', 'FromTorchJD', 'PCGrad',
-           'MGDA', 'IMTLG', 'AlignedMTL', 'UPGrad', 'CAGrad', 'GradVac', 'NashMTL']
+           'inner_products', 'InjectGradients', 'GradientWeighting', 'GradNorm', 'FromTorchJD', 'PCGrad', 'MGDA',
+           'IMTLG', 'AlignedMTL', 'UPGrad', 'CAGrad', 'GradVac', 'NashMTL', 'ClipWeighting']
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #009cc381
 import numpy as np
@@ -218,6 +218,7 @@ class RLW(Weighting):
         super().__init__(names)
         self.combine = scalarization.Random()
 
+# %% ../../nbs/43_pretraining.weighting.ipynb #4738d8cd
 @weightings.register('dwa', reads='losses of the last two epochs', source='Liu et al. 2019, arXiv 1803.10704')
 class DWA(Weighting):
     "Workers whose loss fell least over the last epoch count most; the first two epochs are equal"
@@ -244,7 +245,7 @@ class DWA(Weighting):
 # %% ../../nbs/43_pretraining.weighting.ipynb #00cc73bf
 @weightings.register('pase_adaptive', reads='losses of the last steps', source='meant in santi-pdp/pase, first commit')
 class PaseAdaptive(Weighting):
-    "Weights softmax(temperature Q), Q the running mean of how much each loss fell a step: what improves counts more"
+    "Weights softmax(temperature Q), Q the running mean of how much each loss falls per step: what improves counts more"
     stateless = False
     def __init__(self, names, # the workers, in order
                  temperature: float = 10., # the larger, the less equal
@@ -300,17 +301,19 @@ class LayerCut:
         self.leaves = [x.detach().requires_grad_() for x in layers]
 
     def gradients(self, losses: dict # `{name: scalar}`, computed from `leaves`
-                 ) -> list: # for each loss, a gradient or `None` a layer
+                 ) -> list: # for each loss, one gradient or `None` per layer
         "Each loss's gradient at the layers"
         nothing = (None,) * len(self.leaves)
-        return [torch.autograd.grad(loss, self.leaves, retain_graph=True, allow_unused=True) if loss.requires_grad else nothing for loss in losses.values()]
+        def of(loss): return torch.autograd.grad(loss, self.leaves, retain_graph=True, allow_unused=True)
+        return [of(loss) if loss.requires_grad else nothing for loss in losses.values()]
 
     def at_parameters(self, row # a loss's gradients at the layers
                      ) -> tuple: # its gradient at each of the encoder's parameters
         "The same gradient further back, by a backward pass through the encoder"
         read = [(x, g) for x, g in zip(self.layers, row) if g is not None]
         if not read: return (None,) * len(self.parameters)
-        return torch.autograd.grad([x for x, _ in read], self.parameters, [g for _, g in read], retain_graph=True, allow_unused=True)
+        layers, gradients = zip(*read)
+        return torch.autograd.grad(layers, self.parameters, gradients, retain_graph=True, allow_unused=True)
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #69522170
 def inner_products(rows: list # for each loss a sequence of tensors, `None` for zeros
@@ -337,6 +340,7 @@ class InjectGradients(torch.autograd.Function):
     def backward(ctx, outer):
         return outer, None, *(outer.to(g) * g for g in ctx.saved_tensors), *[None] * len(ctx.saved_tensors)
 
+# %% ../../nbs/43_pretraining.weighting.ipynb #16a997ce
 class GradientWeighting(Weighting):
     "Weights from the inner products of the workers' gradients; subclasses define `weigh(gram [K, K], losses [K])`"
     stateless, needs_gradients = False, True
@@ -352,12 +356,15 @@ class GradientWeighting(Weighting):
         with torch.autocast(cut.layers[0].device.type, enabled=False):
             values, rows = self.stack(losses), cut.gradients({n: losses[n] for n in self.names})
             gram = inner_products([cut.at_parameters(row) for row in rows] if self.full else rows).to(values)
-            if bad := [n for n, fine in zip(self.names, gram.diagonal().isfinite().tolist()) if not fine]:
-                raise FloatingPointError(f"The gradient of {', '.join(bad)} is not finite; lower the learning rate or leave the worker out.")
+            self._check_finite(gram)
             self.last_weights = self.weigh(gram, values.detach())
             mixed = [sum(w * g for w, g in zip(self.last_weights, column) if g is not None) for column in zip(*rows)]
             there = [(x, m) for x, m in zip(cut.layers, mixed) if torch.is_tensor(m)]
             return InjectGradients.apply(values.sum(), len(there), *[x for x, _ in there], *[m.to(x) for x, m in there])
+
+    def _check_finite(self, gram):
+        if bad := [n for n, fine in zip(self.names, gram.diagonal().isfinite().tolist()) if not fine]:
+            raise FloatingPointError(f"The gradient of {', '.join(bad)} is not finite; lower the learning rate or leave the worker out.")
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #ae3ed9ea
 @weightings.register('gradnorm', reads='gradients', source='Chen et al. 2018, arXiv 1711.02257')
@@ -387,14 +394,13 @@ class GradNorm(GradientWeighting):
         imbalance, self.imbalance = self.imbalance, self.imbalance.detach()
         return total + imbalance - self.imbalance
 
-# %% ../../nbs/43_pretraining.weighting.ipynb #398f40a4
-def installed(make, # function without arguments
-              name: str # of the weighting, for the message
-             ): # what `make` returns
+# %% ../../nbs/43_pretraining.weighting.ipynb #f6638f45
+def _installed(make, name):
     "`make()`; raises `ValueError` where a package it needs is missing"
     try: return make()
     except ImportError: raise ValueError(f"{name} needs packages that are not installed: pip install 'mtssl[weighting]'.") from None
 
+# %% ../../nbs/43_pretraining.weighting.ipynb #398f40a4
 class FromTorchJD(GradientWeighting):
     "A gradient weighting whose arithmetic is torchjd's `make`, on inner products divided by their trace"
     make, precision = None, torch.float64
@@ -402,7 +408,7 @@ class FromTorchJD(GradientWeighting):
                  full: bool = False # gradients of all the encoder's parameters, rather than of its layers?
                 ):
         super().__init__(names, full)
-        if self.make: self.method = installed(self.make, type(self).__name__)
+        if self.make: self.method = _installed(self.make, type(self).__name__)
 
     def relative(self, gram):
         "Inner products in multiples of their trace, on the CPU"
@@ -446,7 +452,7 @@ class CAGrad(FromTorchJD):
                  full: bool = False # gradients of all the encoder's parameters, rather than of its layers?
                 ):
         super().__init__(names, full)
-        self.method = installed(lambda: aggregation.CAGradWeighting(c), 'CAGrad')
+        self.method = _installed(lambda: aggregation.CAGradWeighting(c), 'CAGrad')
 
 @weightings.register('gradvac', reads='gradients', source='Wang et al. 2021, arXiv 2010.05874')
 class GradVac(FromTorchJD):
@@ -470,7 +476,7 @@ class NashMTL(FromTorchJD):
                 ):
         if every < 1: raise ValueError(f'every={every} is too small; 1 is the least.')
         super().__init__(names, full)
-        self.method, self.every = installed(lambda: aggregation.NashMTL(len(self.names)).weighting, 'NashMTL'), every
+        self.method, self.every = _installed(lambda: aggregation.NashMTL(len(self.names)).weighting, 'NashMTL'), every
         self.register_buffer('bargain', torch.ones(len(self.names)))
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
 
@@ -484,3 +490,18 @@ class NashMTL(FromTorchJD):
             weights = self.method(vectors * values.clamp(min=0).sqrt())
         self.bargain = torch.tensor(self.method.prvs_alpha, dtype=torch.float32).to(gram)
         return weights.to(gram)
+
+# %% ../../nbs/43_pretraining.weighting.ipynb #11db420a
+class ClipWeighting(Weighting):
+    "Makes one scalar of the workers' errors per clip; subclasses define `combine(errors)`, where `errors` is `{name: [B']}`"
+    stateless, per_clip = False, True
+
+    def forward(self, errors, cut=None):
+        values = self.stack({name: error.mean() for name, error in errors.items()})
+        if not self.training: return values.sum()
+        for error in errors.values():
+            if not error.requires_grad: error.requires_grad_()
+        total = self.combine(errors)
+        gradients = torch.autograd.grad(total, [errors[n] for n in self.names], retain_graph=True, allow_unused=True)
+        self.last_weights = torch.stack([torch.zeros_like(total) if g is None else g.sum() for g in gradients])
+        return total

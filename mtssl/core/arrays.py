@@ -17,7 +17,7 @@ def batches(waves, # iterable of float32 [T]
             size=16 # clips in a batch at most, or a function that gives this number for a length T
            ): # generator of float32 [B, T]
     "Neighbouring waves of one length, stacked"
-    batch = []
+    batch, most = [], 0
     for wave in waves:
         if batch and (len(batch) == most or len(batch[0]) != len(wave)):
             yield np.stack(batch)

@@ -63,7 +63,8 @@ class Registry(dict):
         "Decorator: put a function or class under `name`; raises `ValueError` if the name is taken"
         def add(maker):
             if name in self and not replace and not _same(self[name], maker): raise ValueError(
-                f'The name {name!r} is taken by another {self.kind}: choose another name, or say register({name!r}, replace=True) to replace it.')
+                f'The name {name!r} is taken by another {self.kind}: choose another name, '
+                f'or say register({name!r}, replace=True) to replace it.')
             self[name], self.facts[name] = maker, facts if replace else measured(self.kind).get(name, {}) | facts
             return maker
         return add

@@ -19,7 +19,9 @@ table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: a
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; } pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; }
-@media (prefers-color-scheme: dark) { body { color: #ddd; background: #1b1b1b; } th, td { border-color: #444; } pre { background: #2a2a2a; } img { background: #fff; } }
+@media (prefers-color-scheme: dark) {
+  body { color: #ddd; background: #1b1b1b; } th, td { border-color: #444; } pre { background: #2a2a2a; } img { background: #fff; }
+}
 """
 
 # %% ../../nbs/03_core.report.ipynb #154e8fec

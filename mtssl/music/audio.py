@@ -40,7 +40,8 @@ def _check_readable(path):
     "Raise `AudioError` if there is no file at `path` that may be read"
     try: mode = os.stat(path).st_mode
     except PermissionError: raise AudioError(path, 'no permission to read it') from None
-    except OSError: raise AudioError(path, 'a link to a file that is gone' if os.path.islink(path) else 'there is no such file') from None
+    except OSError:
+        raise AudioError(path, 'a link to a file that is gone' if os.path.islink(path) else 'there is no such file') from None
     if stat.S_ISDIR(mode):
         allowed = os.access(path, os.R_OK | os.X_OK)
         raise AudioError(path, 'a folder where an audio file is wanted' if allowed else 'no permission to read this folder')
@@ -152,9 +153,11 @@ def _window(source_sr, sr, offset, duration, run_in):
 # %% ../../nbs/10_music.audio.ipynb #e4763bdc
 def _check_arguments(path, sr, offset, duration):
     "Raise `AudioError` for a sample rate, offset or duration that cannot be"
-    if sr is not None and not 1000 <= sr <= 384_000: raise AudioError(path, f'sr={sr} Hz was asked for; 1,000 to 384,000 Hz are allowed')
+    if sr is not None and not 1000 <= sr <= 384_000:
+        raise AudioError(path, f'sr={sr} Hz was asked for; 1,000 to 384,000 Hz are allowed')
     if not 0 <= offset < np.inf: raise AudioError(path, f'offset={offset} s was asked for; it must be 0 or more')
-    if duration is not None and not 0 < duration < np.inf: raise AudioError(path, f'duration={duration} s was asked for; it must be more than 0')
+    if duration is not None and not 0 < duration < np.inf:
+        raise AudioError(path, f'duration={duration} s was asked for; it must be more than 0')
 
 def _resampled(blocks, source_sr, sr, channels):
     "Yield `blocks` at the rate `sr`"
@@ -295,7 +298,7 @@ def _count_jobs(jobs):
     return max(1, jobs or (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1))
 
 # %% ../../nbs/10_music.audio.ipynb #7e313b03
-def decode_tracks(items, # audio files, or objects such as `Track`: with `file`, `read()` (the content, or None to open `file`) and `problem`
+def decode_tracks(items, # audio files, or objects such as `Track`, with `file`, `problem`, and `read()` for the content or None
                   sr: int = 22050, # sample rate of the results, Hz
                   *, jobs: int = None # processes; None: one per core
                  ): # yields (item, samples int16 [T] or None, dict of facts or of `problem`)

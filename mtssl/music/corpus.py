@@ -23,7 +23,7 @@ from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 
-from ..core.progress import progress_bar, track
+from ..core.progress import progress_bar
 from .audio import AudioError, decode_tracks, from_int16, is_audio_name, load_audio, sample_facts, to_int16
 from .sources import Track, is_hugging_face, open_source, open_sources, tar_extensions
 
@@ -177,8 +177,8 @@ def add(self: _Writer, track, position, samples, facts):
     if samples is not None and not self.db.execute('select 1 from samples where digest = ?', [row['digest']]).fetchone():
         shard, offset = self._write(samples)
         self.db.execute('insert into samples values (?, ?, ?, ?, ?)', [row['digest'], shard, offset, len(samples), row['levels']])
-    values = [os.fsencode(track.file), track.path, track.group, *(row[k] for k in ('source_sr', 'channels', 'format', 'peak', 'problem')),
-              track.bytes, track.modified, row['digest'], position]
+    values = [os.fsencode(track.file), track.path, track.group,
+              *(row[k] for k in ('source_sr', 'channels', 'format', 'peak', 'problem')), track.bytes, track.modified, row['digest'], position]
     self.db.execute('insert or replace into tracks values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)', values)
     if time.monotonic() - self.committed > self.interval: self.commit()
 
@@ -412,7 +412,7 @@ def build_corpus(source, # what `open_source` takes, a list of such, or an itera
                  jobs: int = None, # processes that decode; None: one per core
                  quiet: bool = False # no progress bar?
                 ) -> Corpus: # a `FileCorpus` without `store`
-    "Decode `source` once into `store`, continue, or bring it up to date; raises `AudioError` for nothing to decode, `OSError` for a full disk"
+    "Decode `source` into `store`, continue, or bring it up to date; raises `AudioError` for no audio, `OSError` for a full disk"
     if not 1000 <= sr <= 384_000: raise ValueError(f'sr={sr} Hz was asked for; 1,000 to 384,000 Hz are allowed.')
     facts = store and _read_facts(store)
     if facts and facts['sr'] != sr:
@@ -444,8 +444,9 @@ def check_corpus(store, # folder that `build_corpus` wrote
     "Compare every sample of a store with its checksum; raises `ValueError` if there is no corpus"
     corpus = Corpus(store)
     rows = corpus.read(['path', 'shard', 'digest'])
-    digests = enumerate(track(rows.digest, 'check samples', quiet=quiet))
-    rows['damage'] = [_damage(corpus, i, digest) for i, digest in digests]
+    with progress_bar(quiet) as bar:
+        digests = enumerate(bar.track(rows.digest, description='check samples'))
+        rows['damage'] = [_damage(corpus, i, digest) for i, digest in digests]
     return rows.loc[rows.damage.notna(), ['path', 'shard', 'damage']].reset_index(drop=True)
 
 # %% ../../nbs/12_music.corpus.ipynb #660f04e6

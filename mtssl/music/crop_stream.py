@@ -27,7 +27,7 @@ def track_crops(samples, # int16 [T]
                 sr: int, # Hz
                 rng: np.random.Generator,
                 *, per_track: int = 4, # crops to draw, at most
-                silence: float = None # dB of full scale below which a quarter second is silent and gets no crop; None: crops everywhere
+                silence: float = None # dB of full scale; a quarter second below it gets no crop; None: crops everywhere
                ) -> np.ndarray: # first samples, int64 [k]
     "Where to cut a track, at random in equal shares of what sounds"
     block, length = max(1, round(sr / 4)), len(samples)
@@ -62,7 +62,7 @@ class CropStream(DataLoader):
                  valid: float = 0., # share of the groups to hold out
                  held_out: bool = False, # stream the groups held out, the same crops in every epoch, instead of the others?
                  short: str = 'repeat', # tracks shorter than a crop: 'repeat', 'pad' or 'skip'
-                 silence: float = None, # dB of full scale below which a quarter second is silent and gets no crop; None: crops everywhere
+                 silence: float = None, # dB of full scale; a quarter second below it gets no crop; None: crops everywhere
                  pairs: bool = False, # a second crop of the same track with each?
                  seed: int = 0,
                  device=None, # where batches go; None: a GPU that CUDA knows, else the CPU
@@ -100,7 +100,7 @@ def _cut(self: CropStream, samples, start):
 # %% ../../nbs/14_music.crop_stream.ipynb #e96b9694
 @patch
 def _crops(self: CropStream, rng, second):
-    "Crops of track after track, pass after pass: the track's number, and one crop or two; raises `ValueError` if a whole pass gives none"
+    "Crops of track after track, pass after pass: number, and one crop or two; raises `ValueError` if a whole pass gives none"
     options = dict(per_track=self.per_track, silence=self.silence)
     while True:
         empty = True

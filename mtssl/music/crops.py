@@ -27,7 +27,7 @@ class RandomCrops:
                  n: int = None, # crops per epoch; None: about one pass over the audio
                  fixed: bool = False, # the same crops in every epoch?
                  short: str = 'repeat', # what to do with a track shorter than a crop: 'repeat', 'pad' (with zeros) or 'skip'
-                 silence: float = None, # dB of full scale below which a quarter second is silent and gets no crop; None: crops everywhere
+                 silence: float = None, # dB of full scale; a quarter second below it gets no crop; None: crops everywhere
                  pairs: bool = False, # a second crop of the same track with each?
                  seed: int = 0):
         check_crops(short, silence)
@@ -208,7 +208,7 @@ def corpus_dls(corpus: Corpus,
                crops_per_epoch: int = None, # for training; None: about one pass over the audio, and at least a batch
                valid: float = .1, # share of the audio held out, by group
                short: str = 'repeat', # tracks shorter than a crop: 'repeat', 'pad' or 'skip'
-               silence: float = None, # dB of full scale below which a quarter second is silent and gets no crop; None: crops everywhere
+               silence: float = None, # dB of full scale; a quarter second below it gets no crop; None: crops everywhere
                pairs: bool = False, # a second crop of the same track with each?
                num_workers: int = 0, # processes that fetch; 0 is fastest unless cores are idle
                seed: int = 0, # of the split and of all crops
@@ -217,7 +217,8 @@ def corpus_dls(corpus: Corpus,
     "Random crops for training and fixed crops of held-out groups for validation; raises `ValueError` if no track can be used"
     options = dict(short=short, silence=silence, pairs=pairs, seed=seed)
     training, held_out = split_tracks(corpus, valid, seed=seed)
-    train, fixed = RandomCrops(corpus, seconds, tracks=training, **options), RandomCrops(corpus, seconds, tracks=held_out, fixed=True, **options)
+    train = RandomCrops(corpus, seconds, tracks=training, **options)
+    fixed = RandomCrops(corpus, seconds, tracks=held_out, fixed=True, **options)
     if not len(train.tracks):
         raise ValueError(f"No training track is as long as a crop of {seconds} s: choose shorter crops, or short='repeat'.")
     if not train.n: raise ValueError(f'No training track is louder than silence={silence} dB.')

@@ -16,7 +16,7 @@ from functools import lru_cache
 from scipy import fft as sfft
 from scipy.signal import lfilter
 
-from .instruments import hit, longest, note, seeded_rng, times
+from .instruments import hit, note, seeded_rng, times
 from .score import Score, compose
 
 # %% ../../../nbs/17_music.synth.mix.ipynb #03d22984

@@ -9,7 +9,7 @@ __all__ = ['styles', 'tonics', 'classes', 'tasks', 'qualities', 'Style', 'Labels
 import numpy as np
 from dataclasses import dataclass, field
 
-from .instruments import drums, instruments, longest
+from .instruments import instruments, longest
 
 # %% ../../../nbs/16_music.synth.score.ipynb #d3f853c1
 @dataclass
@@ -37,7 +37,8 @@ styles['reggae'] = Style(dict(
     kick='........x.......', rim='........x.......|x..x..x.x..x..x.', hat='..x...x...x...x.|x.o.x.o.x.o.x.o.'),
     '1.....1.3.5.....|....1..1..3.5...', '..x...x...x...x.|....x.......x...')
 styles['bossa'] = Style(dict(
-    kick='x..xx..xx..xx..x', rim='x..x..x...x..x..|..x.x...x..x..x.', shaker='xoxoxoxoxoxoxoxo', conga='............x.x.|......x.....x.x.'),
+    kick='x..xx..xx..xx..x', rim='x..x..x...x..x..|..x.x...x..x..x.', shaker='xoxoxoxoxoxoxoxo',
+    conga='............x.x.|......x.....x.x.'),
     '1..5....5..1....|1..55..51..55..5', 'x..x..x...x..x..|x.....x..x......')
 
 # %% ../../../nbs/16_music.synth.score.ipynb #29a68616
@@ -117,7 +118,8 @@ def draw_facts(rng: np.random.Generator, # draws what is random
     drawn = {name: options[rng.integers(len(options))] for name, options in classes.items()}
     for name, value in fixed.items():
         if value not in classes.get(name, ()):
-            raise ValueError(f"{name}={value!r} is not a class of the corpus; {name} is one of {', '.join(classes.get(name, classes))}.")
+            allowed = ', '.join(classes.get(name, classes))
+            raise ValueError(f'{name}={value!r} is not a class of the corpus; {name} is one of {allowed}.')
     return drawn | fixed
 
 # %% ../../../nbs/16_music.synth.score.ipynb #e1b0eaee
@@ -127,7 +129,8 @@ def _draw_players(rng: np.random.Generator, # draws what is random
     "Who plays: the lead, another instrument for the chords, a bass and a drum kit"
     others = [name for name in classes['instrument'] if name != lead]
     return dict(melody=(lead, int(rng.integers(3))), chords=(others[rng.integers(len(others))], int(rng.integers(3))),
-                bass=(('guitar', 'epiano', 'organ', 'piano')[rng.integers(4)], int(rng.integers(3))), drums=(None, int(rng.integers(6))))
+                bass=(('guitar', 'epiano', 'organ', 'piano')[rng.integers(4)], int(rng.integers(3))),
+                drums=(None, int(rng.integers(6))))
 
 # %% ../../../nbs/16_music.synth.score.ipynb #7539641a
 def _draw_mix(rng: np.random.Generator # draws what is random
@@ -235,7 +238,7 @@ def _write_drums(rng: np.random.Generator, # draws what is random
                  clock: _Clock # beats in seconds
                 ) -> list: # events
     "The style's drums, played by a human: strokes left out and put in, uneven in force and some milliseconds off"
-    events, balance = [], {}
+    events = []
     for drum, patterns in style.drums.items():
         pattern = _choose(rng, patterns)
         gain = 10**(rng.uniform(-4, 2) / 20) * (.6 if drum in ('hat', 'open', 'ride', 'shaker') else 1)

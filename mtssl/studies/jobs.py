@@ -72,6 +72,7 @@ def absent_sets(study: Study) -> dict: # specification -> why
         except (ValueError, OSError) as e: reasons[spec] = str(e)
     return reasons
 
+# %% ../../nbs/72_studies.jobs.ipynb #e80ca5d6
 def _stored_set(folder):
     "The labelled set in a folder, None where there is none; raises `RuntimeError` for one that this version cannot read"
     if not (folder/'set.json').exists(): return None
@@ -94,6 +95,7 @@ def study_sets(study: Study, out: Path, jobs: int, quiet: bool
     if not sets: raise ValueError('None of the labelled sets is there: ' + '; '.join(absent.values()))
     return sets, absent
 
+# %% ../../nbs/72_studies.jobs.ipynb #f3f48565
 def open_sets(out: Path # a study's folder, whose data is there
              ) -> dict: # name -> `LabelledSet`
     "The labelled sets that `study_sets` decoded"

@@ -78,7 +78,8 @@ def _same(old, new):
     if old is new: return True
     name = getattr(old, '__qualname__', '<lambda>')
     if name != getattr(new, '__qualname__', None) or name.endswith('<lambda>'): return False
-    return old.__module__ == new.__module__ or (old.__doc__, str(inspect.signature(old))) == (new.__doc__, str(inspect.signature(new)))
+    described = lambda maker: (maker.__doc__, list(inspect.signature(maker).parameters))
+    return old.__module__ == new.__module__ or described(old) == described(new)
 
 # %% ../../nbs/00_core.registry.ipynb #0f320f6b
 @patch

@@ -14,7 +14,7 @@ from ..core.files import worker_order
 from ..core.report import as_markdown
 from .encoder import Encoder
 
-# %% ../../nbs/34_encoding.card.ipynb #1df77210
+# %% ../../nbs/34_encoding.card.ipynb #a827a1d9
 def _card_command(settings: dict # of a run
                  ) -> str: # one line of shell
     options = [f"--{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in settings.items() if v not in (None, '')]
@@ -24,8 +24,8 @@ def _card_workers(history # a run's, or None
                  ) -> str: # a table of what the workers reached
     if history is None: return 'Its history is not with it.'
     last = history.iloc[-1]
-    rows = [dict(worker=n, **{'R² on validation crops': f"{last[f'{n}.r2']:.3f}", 'loss': f"{last[f'{n}.loss']:.3f}"}) for n in worker_order(history)]
-    return f'After {int(last.step):,} steps:\n\n{as_markdown(rows)}'
+    def row(n): return {'worker': n, 'R² on validation crops': f"{last[f'{n}.r2']:.3f}", 'loss': f"{last[f'{n}.loss']:.3f}"}
+    return f'After {int(last.step):,} steps:\n\n{as_markdown([row(n) for n in worker_order(history)])}'
 
 def _card_pretraining(config: dict, # a model's `config.json`
                       history # its history, or None
@@ -43,13 +43,15 @@ def _card_scores(scores # a scores.csv, its folder, or None
                 ) -> str:
     "The card's section of probe scores; raises `ValueError` for another file"
     if scores is None: return 'It has not been probed for this card: how useful it is for a task is not known.'
-    rows = [dict(features=r.features, probe=r.probe, labels=r.amount, task=r.task, metric=r.metric,
-                 **{'score and 95 % interval': f'{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]'}) for r in _read_scores(scores).itertuples()]
+    def row(r): return {'features': r.features, 'probe': r.probe, 'labels': r.amount, 'task': r.task, 'metric': r.metric,
+                        'score and 95 % interval': f'{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]'}
+    rows = [row(r) for r in _read_scores(scores).itertuples()]
     return 'Of frozen embeddings, with the baselines they were probed beside:\n\n' + as_markdown(rows)
 
 def _read_scores(scores):
     path = Path(scores)/'scores.csv' if Path(scores).is_dir() else Path(scores)
-    try: table = pd.read_csv(path).rename(columns=dict(model='probe', labels='amount')) # as drafts of version 0.1.0 called them
+    names_of_drafts = dict(model='probe', labels='amount') # of version 0.1.0
+    try: table = pd.read_csv(path).rename(columns=names_of_drafts)
     except (OSError, ValueError) as e: raise ValueError(f'{path} is no table of scores ({e}).') from None
     wanted = ['features', 'probe', 'amount', 'task', 'metric', 'value', 'low', 'high']
     missing = [c for c in wanted if c not in table]

@@ -73,7 +73,7 @@ class _FixedAnalysis(nn.Module):
     "Log-mel and log-CQT as `Analysis` has them, by operations that are the same for every length"
     def __init__(self,
         sr: int, # sample rate, Hz
-        hop: int, # samples a frame
+        hop: int, # samples per frame
         n_fft: int = 2048, # samples in a frame's window
     ):
         super().__init__()
@@ -152,8 +152,10 @@ def _open_length(module: nn.Module # is changed
                 ) -> nn.Module: # the same
     "Put parts that can be recorded for any length in place of those that cannot"
     for name, m in module.named_children():
-        if isinstance(m, nn.GRU) and m.batch_first and m.num_layers == 1 and not m.bidirectional: setattr(module, name, _ScannedGRU(m))
-        elif isinstance(m, nn.MaxPool1d): setattr(module, name, nn.MaxPool2d((1, m.kernel_size), (1, m.stride), (0, m.padding)))
+        if isinstance(m, nn.GRU) and m.batch_first and m.num_layers == 1 and not m.bidirectional:
+            setattr(module, name, _ScannedGRU(m))
+        elif isinstance(m, nn.MaxPool1d):
+            setattr(module, name, nn.MaxPool2d((1, m.kernel_size), (1, m.stride), (0, m.padding)))
         else: _open_length(m)
     return module
 

@@ -36,7 +36,8 @@ def save_pretrained(self: Encoder,
         raise ValueError(f'{folder} is where this encoder comes from; save it in another folder.')
     if origin: config = _without_local_paths(read_config(origin))
     else: config = dict(encoder=self.config, versions=versions())
-    text = model_card(self, config, history=origin and read_history(origin), scores=scores, license=license, name=name or folder.resolve().name)
+    text = model_card(self, config, history=origin and read_history(origin), scores=scores, license=license,
+                      name=name or folder.resolve().name)
     if origin is None: save_weights(folder/'model.safetensors', {f'encoder.{k}': v for k, v in self.state_dict().items()})
     else:
         for file in _published[1:4]:
@@ -74,7 +75,8 @@ def from_pretrained(
     folder = model_folder(model, weights, **hub)
     config, path = read_config(folder), folder/weights
     maker, arguments = class_and_arguments(config, folder)
-    if not issubclass(maker, cls): raise ValueError(f'{folder} is a {maker.__name__}, not a {cls.__name__}; use Encoder.from_pretrained.')
+    if not issubclass(maker, cls):
+        raise ValueError(f'{folder} is a {maker.__name__}, not a {cls.__name__}; use Encoder.from_pretrained.')
     with open_weights(path) as file:
         shapes = {k.removeprefix('encoder.'): file.get_slice(k).get_shape() for k in file.keys() if k.startswith('encoder.')}
     encoder = _build(maker, arguments, f'{path}{_made_by(config)}', shapes)
@@ -94,16 +96,17 @@ def model_folder(model, # a folder, or an id on the Hub such as `'owner/name'`
     from huggingface_hub import snapshot_download
     try: return Path(snapshot_download(str(model), allow_patterns=[*_published, weights], **hub))
     except Exception as e: # of the network, the Hub, or its cache
-        raise ValueError(f'There is no folder {model} here, and no model of that name could be had from the Hugging Face Hub ({reason(e)}).') from None
+        raise ValueError(f'There is no folder {model} here, and no model of that name could be had '
+                         f'from the Hugging Face Hub ({reason(e)}).') from None
 
-# %% ../../nbs/35_encoding.saved.ipynb #6843e11f
+# %% ../../nbs/35_encoding.saved.ipynb #9da76e22
 def class_and_arguments(config: dict, # the `config.json` of a model
                         where # its folder, for messages
                        ) -> tuple: # the encoder's class, and its arguments
     "The registered encoder that `config` names; raises `ValueError` for another"
     encoder = config.get('encoder')
-    described = isinstance(encoder, dict) and isinstance(encoder.get('name'), str) and isinstance(encoder.get('arguments'), dict)
-    if not described: raise ValueError(f'{where} does not describe an encoder: its config.json has no encoder with a name and arguments.')
+    if not isinstance(encoder, dict) or not isinstance(encoder.get('name'), str) or not isinstance(encoder.get('arguments'), dict):
+        raise ValueError(f'{where} does not describe an encoder: its config.json has no encoder with a name and arguments.')
     if encoder['name'] in encoders.keys(): return encoders[encoder['name']], encoder['arguments']
     raise ValueError(f"{where}{_made_by(config)} is a model of the encoder {encoder['name'][:80]!r}, which is not registered here; "
                      f"import the module that registers it, or use one of {', '.join(sorted(encoders))}.")
@@ -128,7 +131,8 @@ def _build(maker, # an encoder's class
         problem = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
         raise ValueError(f'{where} describes an encoder that cannot be built: {problem}.') from None
     if wanted != shapes:
-        raise ValueError(f'{where} does not hold the weights of the encoder that its config.json describes: {_first_difference(wanted, shapes)}.')
+        raise ValueError(f'{where} does not hold the weights of the encoder that its config.json describes: '
+                         f'{_first_difference(wanted, shapes)}.')
     return maker(**arguments)
 
 def _first_difference(wanted, stored): # name or shape in which two dicts of shapes differ, in words

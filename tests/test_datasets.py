@@ -53,7 +53,6 @@ def test_found(data, installed):
 def test_probe(name, data, encoder, tmp_path, monkeypatch):
     from mtssl.app.cli import app
     from mtssl.probing.datasets import labelled_set
-    from mtssl.probing.metrics import metrics
     folder, specs = data
     monkeypatch.setenv('MTSSL_DATA', str(folder))
     dataset = labelled_set(specs[name])

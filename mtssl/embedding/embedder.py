@@ -76,7 +76,7 @@ def transform(self: MusicEmbedder,
             vectors[n] = vector
             if n in names: cache.put(names[n], vector)
     if problems: warnings.warn(f"{len(problems)} of {len(items)} could not be embedded and are rows of NaN: "
-                               f"{' '.join(problems.values())}")
+                               f"{' '.join(problems.values())}", stacklevel=2)
     return vectors
 
 # %% ../../nbs/51_embedding.embedder.ipynb #2ac2930e

@@ -17,6 +17,7 @@ import shlex
 import sys
 import traceback
 import typer
+import typer.core
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Optional
@@ -144,10 +145,20 @@ def examples(command) -> list: # of lists of words, without `mtssl`
     "The examples in the help of one of Typer's commands"
     return [shlex.split(line)[2:] for line in (command.epilog or '').splitlines() if line.startswith('$ ')]
 
+class _PlainFlags:
+    "Shows flags without a kind of value"
+    def get_params(self, ctx):
+        for p in (params := super().get_params(ctx)):
+            if getattr(p, 'is_flag', False): p.metavar = ''
+        return params
+
+class _Command(_PlainFlags, typer.core.TyperCommand): pass
+class _Group(_PlainFlags, typer.core.TyperGroup): pass
+
 class Commands(typer.Typer):
     "A group of commands that speak alike: `@commands.command(examples=[...], stopped='...')`"
     def __init__(self, examples=(), **kw):
-        super().__init__(no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False, epilog=_block(examples), **kw)
+        super().__init__(cls=_Group, no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False, epilog=_block(examples), **kw)
 
     def command(self, name: str = None, # None: that of the function
                 examples=(), # command lines
@@ -156,7 +167,7 @@ class Commands(typer.Typer):
                ):
         "Decorator: add a function as a command, with --json, --debug and --quiet"
         def add(function):
-            super(Commands, self).command(name, epilog=_block(examples), **kw)(with_printing(function, stopped))
+            super(Commands, self).command(name, cls=_Command, epilog=_block(examples), **kw)(with_printing(function, stopped))
             return function
         return add
 

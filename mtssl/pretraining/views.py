@@ -39,7 +39,8 @@ class View:
         "Subclasses write this"
         raise TypeError(f'{type(self).__name__} must define __call__(self, wave, sr, hop, draw, distort)')
 
-    def __eq__(self, other): return type(self) is type(other) and _equal(type(self).__name__, _parameters(self), _parameters(other))
+    def __eq__(self, other):
+        return type(self) is type(other) and _equal(type(self).__name__, _parameters(self), _parameters(other))
     def __hash__(self): return hash(type(self))
     def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in _parameters(self).items())})"
     def __init_subclass__(cls, **kwargs):
@@ -64,7 +65,8 @@ def _equal(view, mine, theirs):
     for name, value in mine.items():
         try: same = value is theirs[name] or bool(value == theirs[name])
         except (ValueError, RuntimeError, TypeError):
-            raise TypeError(f'Two views {view} cannot be compared, because their {name} is of type {type(value).__name__}; '
+            raise TypeError(f'Two views {view} cannot be compared, because their {name} is of type '
+                            f'{type(value).__name__}; '
                             'give a view numbers, text or tuples.') from None
         if not same: return False
     return True
@@ -77,7 +79,8 @@ class Masked(View):
     span: float = .4 # length of a silent span, s
 
     def __post_init__(self):
-        if not 0 < self.share <= .8: raise ValueError(f'The share of masked frames is above 0 and at most 0.8, not {self.share!r}.')
+        if not 0 < self.share <= .8:
+            raise ValueError(f'The share of masked frames is above 0 and at most 0.8, not {self.share!r}.')
         if not self.span > 0: raise ValueError(f'A span of masked sound lasts more than 0 s, not {self.span!r}.')
 
     def __call__(self, wave, sr, hop, draw=torch.rand, distort=unchanged):
@@ -98,7 +101,9 @@ class Halves(View):
     "First halves of all crops, then second halves, each heard alone"
     def __call__(self, wave, sr, hop, draw=torch.rand, distort=unchanged):
         half = wave.shape[1] // 2
-        if half < hop: raise ValueError(f'A crop of {wave.shape[1] / sr:.2f} s has no two halves of at least one frame ({hop / sr:.2f} s); take longer crops.')
+        if half < hop:
+            raise ValueError(f'A crop of {wave.shape[1] / sr:.2f} s has no two halves of at least one frame '
+                             f'({hop / sr:.2f} s); take longer crops.')
         return distort(torch.cat([wave[:, :half], wave[:, -half:]])), {}
 
 # %% ../../nbs/40_pretraining.views.ipynb #7d0903fe
@@ -127,13 +132,14 @@ def play(wave: torch.Tensor, # `[T]`
 # %% ../../nbs/40_pretraining.views.ipynb #238764b5
 @dataclass(frozen=True)
 class Shifted(View):
-    "Two twins of every crop at other tempi and pitches; answers `tempo [B]` and `pitch [B]`, second minus first, of variance one"
+    "Two twins of every crop, each at its own tempo and pitch; answers `tempo [B]` and `pitch [B]`, second minus first"
     faster: float = 1.25 # largest ratio of tempi to the crop's, above 1
     higher: float = 4. # largest shift of pitch, semitones
 
     def __call__(self, wave, sr, hop, draw=torch.rand, distort=unchanged):
         n = int(wave.shape[1] / self.faster)
-        if n < 2048: raise ValueError(f'A crop of {wave.shape[1] / sr:.2f} s is too short to play faster; take longer crops.')
+        if n < 2048:
+            raise ValueError(f'A crop of {wave.shape[1] / sr:.2f} s is too short to play faster; take longer crops.')
         place = 2 * draw(2, 2, len(wave)) - 1 # tempo and pitch; twins; clips
         tempo, pitch = self.faster**place[0], 2**(self.higher / 12 * place[1])
         pitch.apply_(lambda p: next_fast_len(round(n * p)) / n) # a ratio nearby at which the resampling is fast
@@ -175,7 +181,8 @@ def target(self: Batch, target: Target # which one
           ) -> torch.Tensor: # `[B, F, N]`, mean 0 and variance 1 per bin over the corpus
     "The normalised target of this batch, without gradient"
     with torch.no_grad():
-        return self.analysis.cached(('normalised', target.name), lambda: self.statistics.normalise(target.name, target(self.analysis)))
+        def normalised(): return self.statistics.normalise(target.name, target(self.analysis))
+        return self.analysis.cached(('normalised', target.name), normalised)
 
 @patch
 def with_layers(self: Batch, layers: list # other tensors for the encoder's layers
@@ -197,15 +204,19 @@ def make_batch(encoder: Encoder, # that hears
     "The batch that workers of `view` read; raises `ValueError` where the view needs a second crop and there is none"
     wave = analysis.wave
     if view.pairs and second is None:
-        raise ValueError(f'The view {view} hears two crops of every track, and the batch brings one; make the crops with pairs=True.')
-    heard, answers = _checked(view, view(wave, encoder.sr, encoder.hop, draw, distort, **dict(second=second) if view.pairs else {}))
+        raise ValueError(f'The view {view} hears two crops of every track, and the batch brings one; make the crops '
+                         f'with pairs=True.')
+    more = dict(second=second) if view.pairs else {}
+    heard, answers = _checked(view, view(wave, encoder.sr, encoder.hop, draw, distort, **more))
     front = analysis if heard is wave else encoder.analyse(heard) if encoder.front_hop else None
     return Batch(wave, analysis, encoder.layers(heard, front), statistics, heard, front, answers)
 
 def _checked(view, given):
     "What a view gave; raises `TypeError` unless it is a sound and a dict"
-    if isinstance(given, tuple) and len(given) == 2 and torch.is_tensor(given[0]) and given[0].ndim == 2 and isinstance(given[1], dict): return given
-    raise TypeError(f'The view {view} must return two things: what is heard, a tensor [B, T], and a dict of answers, {{}} where there are none.')
+    two = isinstance(given, tuple) and len(given) == 2 and torch.is_tensor(given[0])
+    if two and given[0].ndim == 2 and isinstance(given[1], dict): return given
+    raise TypeError(f'The view {view} must return two things: what is heard, a tensor [B, T], and a dict of answers, '
+                    f'{{}} where there are none.')
 
 # %% ../../nbs/40_pretraining.views.ipynb #0b61a4e4
 @patch(cls_method=True)

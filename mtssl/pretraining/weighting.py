@@ -42,7 +42,9 @@ class Weighting(nn.Module):
         if not (self.training or self.stateless): return values.sum()
         if not values.requires_grad: values.requires_grad_()
         total = self.combine(values)
-        if self.training: self.last_weights = torch.autograd.grad(total, values, retain_graph=True)[0].clone(memory_format=torch.contiguous_format)
+        if self.training:
+            gradient, = torch.autograd.grad(total, values, retain_graph=True)
+            self.last_weights = gradient.clone(memory_format=torch.contiguous_format)
         return total
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #e85c5603
@@ -51,7 +53,8 @@ def stack(self: Weighting, losses: dict # `{name: scalar}`
          ) -> torch.Tensor: # `[K]`, in the order of `names`
     "The losses as one tensor; raises `ValueError` unless there is one for each worker"
     if set(losses) != set(self.names):
-        raise ValueError(f'The weighting was made for the workers {self.names}, and was given losses of {list(losses)}.')
+        raise ValueError(f'The weighting was made for the workers {self.names}, and was given losses of '
+                         f'{list(losses)}.')
     return torch.stack([losses[n] for n in self.names])
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #fc37edad
@@ -59,7 +62,7 @@ def stack(self: Weighting, losses: dict # `{name: scalar}`
 def weights(self: Weighting,
             losses: dict # `{name: scalar}`
            ) -> dict: # `{name: float}`
-    "How much each loss counts: the derivative of the total, or for a weighting that is not stateless what it was in the last step"
+    "How much each loss counts: the derivative of the total, in the last step for a weighting that is not stateless"
     if not self.stateless: return dict(zip(self.names, self.last_weights.tolist()))
     with torch.enable_grad():
         values = self.stack(losses).detach().requires_grad_()
@@ -87,9 +90,11 @@ class Equal(Weighting):
 # %% ../../nbs/43_pretraining.weighting.ipynb #b30a5a0a
 def _by_worker(names, given, more):
     "Settings by worker from a dict and keyword arguments; raises `ValueError` for a worker there is not"
-    if not isinstance(given or {}, dict): raise ValueError(f'Settings by worker are a dict or keyword arguments, not {given!r}.')
+    if not isinstance(given or {}, dict):
+        raise ValueError(f'Settings by worker are a dict or keyword arguments, not {given!r}.')
     given = {**(given or {}), **more}
-    if extra := set(given) - set(names): raise ValueError(f'There is no worker named {min(extra)!r} to weight; there are {list(names)}.')
+    if extra := set(given) - set(names):
+        raise ValueError(f'There is no worker named {min(extra)!r} to weight; there are {list(names)}.')
     return given
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #7842be2e
@@ -102,7 +107,8 @@ class Manual(Weighting):
                 ):
         super().__init__(names)
         given = _by_worker(names, weights, more)
-        if bad := [w for w in given.values() if not isinstance(w, (int, float))]: raise ValueError(f'A weight is a number, not {bad[0]!r}.')
+        if bad := [w for w in given.values() if not isinstance(w, (int, float))]:
+            raise ValueError(f'A weight is a number, not {bad[0]!r}.')
         self.register_buffer('values', torch.tensor([float(given.get(n, 1.)) for n in self.names]))
 
     def combine(self, losses): return scalarization.Constant(self.values)(losses)
@@ -110,7 +116,7 @@ class Manual(Weighting):
 # %% ../../nbs/43_pretraining.weighting.ipynb #244480c7
 @weightings.register('schedule', reads='the share of the run that is done', source='weights chosen by the user')
 class Schedule(Weighting):
-    "Weights as functions of progress: points `(share of the run, weight)` per worker, straight lines between them, 1 where none are given"
+    "Weights as functions of progress: points `(share of the run, weight)` per worker, with straight lines between them"
     def __init__(self, names, # the workers, in order
                  points: dict | None = None, # `{name: [(share, weight), ...]}`
                  **more: list # the same as keyword arguments, e.g. `schedule(onset=[(0, 0), (.3, 1)])`
@@ -120,7 +126,8 @@ class Schedule(Weighting):
         for n, p in self.points.items():
             try: shares, _ = np.array(sorted(p), dtype=float).T
             except (TypeError, ValueError): shares = np.array([-1.])
-            if not ((0 <= shares) & (shares <= 1)).all(): raise ValueError(f'The points of {n!r} are pairs of a share from 0 to 1 and a weight, not {p!r}.')
+            if not ((0 <= shares) & (shares <= 1)).all():
+                raise ValueError(f'The points of {n!r} are pairs of a share from 0 to 1 and a weight, not {p!r}.')
 
     def combine(self, losses):
         now = [np.interp(self.progress, *zip(*sorted(self.points[n]))) if n in self.points else 1. for n in self.names]
@@ -325,7 +332,8 @@ def inner_products(rows: list # for each loss a sequence of tensors, `None` for 
         if not there.any(): continue
         flat = torch.stack([g.flatten().float() for g in column if g is not None])
         part = flat.new_zeros(len(rows), len(rows))
-        with torch.autocast(flat.device.type, enabled=False): part[there.outer(there).to(part.device)] = (flat @ flat.T).flatten()
+        with torch.autocast(flat.device.type, enabled=False):
+            part[there.outer(there).to(part.device)] = (flat @ flat.T).flatten()
         gram = gram.to(part) + part
     return gram
 
@@ -352,7 +360,8 @@ class GradientWeighting(Weighting):
 
     def forward(self, losses, cut=None):
         if not self.training: return super().forward(losses)
-        if cut is None: raise ValueError(f'{type(self).__name__} weighs gradients and needs a LayerCut beside the losses.')
+        if cut is None:
+            raise ValueError(f'{type(self).__name__} weighs gradients and needs a LayerCut beside the losses.')
         with torch.autocast(cut.layers[0].device.type, enabled=False):
             values, rows = self.stack(losses), cut.gradients({n: losses[n] for n in self.names})
             gram = inner_products([cut.at_parameters(row) for row in rows] if self.full else rows).to(values)
@@ -364,7 +373,8 @@ class GradientWeighting(Weighting):
 
     def _check_finite(self, gram):
         if bad := [n for n, fine in zip(self.names, gram.diagonal().isfinite().tolist()) if not fine]:
-            raise FloatingPointError(f"The gradient of {', '.join(bad)} is not finite; lower the learning rate or leave the worker out.")
+            raise FloatingPointError(f"The gradient of {', '.join(bad)} is not finite; lower the learning rate or "
+                                     f"leave the worker out.")
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #ae3ed9ea
 @weightings.register('gradnorm', reads='gradients', source='Chen et al. 2018, arXiv 1711.02257')
@@ -398,7 +408,8 @@ class GradNorm(GradientWeighting):
 def _installed(make, name):
     "`make()`; raises `ValueError` where a package it needs is missing"
     try: return make()
-    except ImportError: raise ValueError(f"{name} needs packages that are not installed: pip install 'mtssl[weighting]'.") from None
+    except ImportError:
+        raise ValueError(f"{name} needs packages that are not installed: pip install 'mtssl[weighting]'.") from None
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #398f40a4
 class FromTorchJD(GradientWeighting):

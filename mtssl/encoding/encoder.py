@@ -61,7 +61,7 @@ def fit_frames(x: torch.Tensor, # `[B, D, n]`
     if group > 1: x = F.avg_pool1d(x, group)
     return x[..., :n_frames]
 
-# %% ../../nbs/30_encoding.encoder.ipynb #c107b04e
+# %% ../../nbs/30_encoding.encoder.ipynb #d331b58c
 @patch
 def _group(self: Encoder, x, samples): # frames of layer `x` in one frame of z, of a wave of so many samples
     return max(1, min(round(x.shape[-1] * self.hop / samples), x.shape[-1] // (samples // self.hop)))
@@ -73,10 +73,10 @@ def _check(self: Encoder, outs, wave):
     good = lambda x: isinstance(x, torch.Tensor) and x.ndim == 3 and len(x) == clips and x.shape[-1] >= n
     layers = outs if isinstance(outs, (list, tuple)) else []
     if layers and all(map(good, layers)) and layers[-1].shape[1] == self.dim and layers[-1].shape[2] <= n + 2: return
-    shape = lambda x: list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
-    found = f'{len(layers)} layers, {[*map(shape, layers)]},' if layers else f'no list but {shape(outs)}'
-    raise ValueError(f'{type(self).__name__}.frames returned {found} for waves {[clips, samples]}; it must return a list of '
-                     f'layers [B, D, n], the last of which is z [B, dim, T // hop], here {[clips, self.dim, n]}.')
+    kind = lambda x: f'a tensor {list(x.shape)}' if isinstance(x, torch.Tensor) else f'a {type(x).__name__}'
+    returned = f"a list of {', '.join(map(kind, layers))}" if layers else kind(outs)
+    raise ValueError(f'{type(self).__name__}.frames returned {returned} for waves {[clips, samples]}; it must return a list '
+                     f'of layers [B, D, n], the last of which is z [B, dim, T // hop], here {[clips, self.dim, n]}.')
 
 # %% ../../nbs/30_encoding.encoder.ipynb #b0c9f39a
 @patch
@@ -185,7 +185,8 @@ def pool(layers: list, # outputs of chosen layers, each `[B, D_l, N]`
 def embedding_size(self: Encoder) -> int: # values in an embedding of the default layers
     "Length of the vector that `pool` makes of the default layers"
     was_training = self.training
-    with torch.no_grad(): layers = self.eval().layers(torch.zeros(1, 4 * self.hop, device=next(self.parameters()).device))
+    silence = torch.zeros(1, 4 * self.hop, device=next(self.parameters()).device)
+    with torch.no_grad(): layers = self.eval().layers(silence)
     self.train(was_training)
     return 2 * sum(layers[i].shape[1] for i in default_layers(len(layers)))
 

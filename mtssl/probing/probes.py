@@ -12,6 +12,7 @@ import json
 import numpy as np
 import pandas as pd
 import re
+import warnings
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from sklearn.utils.validation import has_fit_parameter
@@ -130,7 +131,9 @@ def probe(features, # float [n, D], one row per clip of `dataset`; `None`: no fe
     fit, test, y = labelled_rows(table, task, amount, seed=seed)
     groups, valid = table['group'].to_numpy(object), (table['split'] == 'valid').to_numpy()
     extra = {k: v[fit] for k, v in dict(groups=groups, valid=valid).items() if has_fit_parameter(estimator, k)}
-    with threadpool_limits(1): estimator.fit(X[fit], y[fit], **extra)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'The number of unique classes', UserWarning) # of keys there are many, of labels perhaps few
+        estimator.fit(X[fit], y[fit], **extra)
     predictions = predictions_table(table, task, test, y[test], estimator, X[test])
     kind = 'chance' if X.shape[1] == 0 else probe if isinstance(probe, str) else type(probe).__name__
     return ProbeResult(name, task.name, task.metric, predictions, repetition, task.type, kind, amount_name(amount),

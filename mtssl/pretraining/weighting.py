@@ -87,16 +87,6 @@ class Equal(Weighting):
         super().__init__(names)
         self.combine = scalarization.Sum()
 
-# %% ../../nbs/43_pretraining.weighting.ipynb #b30a5a0a
-def _by_worker(names, given, more):
-    "Settings by worker from a dict and keyword arguments; raises `ValueError` for a worker there is not"
-    if not isinstance(given or {}, dict):
-        raise ValueError(f'Settings by worker are a dict or keyword arguments, not {given!r}.')
-    given = {**(given or {}), **more}
-    if extra := set(given) - set(names):
-        raise ValueError(f'There is no worker named {min(extra)!r} to weight; there are {list(names)}.')
-    return given
-
 # %% ../../nbs/43_pretraining.weighting.ipynb #7842be2e
 @weightings.register('manual', reads='nothing', source='weights chosen by the user')
 class Manual(Weighting):
@@ -112,6 +102,16 @@ class Manual(Weighting):
         self.register_buffer('values', torch.tensor([float(given.get(n, 1.)) for n in self.names]))
 
     def combine(self, losses): return scalarization.Constant(self.values)(losses)
+
+# %% ../../nbs/43_pretraining.weighting.ipynb #b30a5a0a
+def _by_worker(names, given, more):
+    "Settings by worker from a dict and keyword arguments; raises `ValueError` for a worker there is not"
+    if not isinstance(given or {}, dict):
+        raise ValueError(f'Settings by worker are a dict or keyword arguments, not {given!r}.')
+    given = {**(given or {}), **more}
+    if extra := set(given) - set(names):
+        raise ValueError(f'There is no worker named {min(extra)!r} to weight; there are {list(names)}.')
+    return given
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #244480c7
 @weightings.register('schedule', reads='the share of the run that is done', source='weights chosen by the user')

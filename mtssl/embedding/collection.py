@@ -140,8 +140,8 @@ def _npz_rows(out, size):
 
 def _arrays(column, about):
     "The column of embeddings, one array per row"
-    values = (column.flatten().flatten() if about['frames'] else column.flatten()).to_numpy().reshape(-1,
-                                                                                                      about['size'])
+    values = column.flatten().flatten() if about['frames'] else column.flatten()
+    values = values.to_numpy().reshape(-1, about['size'])
     return np.split(values, np.cumsum(column.value_lengths())[:-1]) if about['frames'] else values
 
 # %% ../../nbs/52_embedding.collection.ipynb #6328e1a8
@@ -340,10 +340,10 @@ def embed_collection(
 
 # %% ../../nbs/52_embedding.collection.ipynb #1759e49c
 def _check_out(out, frames):
-    "Raise `ValueError` if `out` is there and is neither embeddings nor begun work"
-    begun = _format_of(out, frames) == 'npy' and (_journal_path(out).exists() or not out.exists()
-                                                  or not any(out.iterdir()))
-    if out.exists() and not begun: read_about(out)
+    "Raise `ValueError` if `out` is there, and is neither embeddings nor begun work"
+    folder = _format_of(out, frames) == 'npy'
+    if not out.exists() or folder and (_journal_path(out).exists() or not any(out.iterdir())): return
+    read_about(out)
 
 # %% ../../nbs/52_embedding.collection.ipynb #c4532279
 class Nearest:
@@ -354,8 +354,8 @@ class Nearest:
                 ):
         self.scaler = StandardScaler().fit(vectors)
         points = self._points(vectors)
-        self.index = _faiss_index(points) if faiss else NearestNeighbors(metric='cosine',
-                                                                         algorithm='brute').fit(points)
+        if faiss: self.index = _faiss_index(points)
+        else: self.index = NearestNeighbors(metric='cosine', algorithm='brute').fit(points)
 
     def _points(self, vectors): # standardised, of length one
         return normalize(self.scaler.transform(vectors)).astype('float32')
@@ -397,8 +397,8 @@ def similar(model, # as `embed_collection` has it
     with tempfile.TemporaryDirectory() as folder:
         if source.is_dir() and not _index_path(source).exists():
             out = Path(folder)/'all.npz'
-            problems = embed_collection(embedder.encoder_, source, out, device=device, jobs=jobs,
-                                        quiet=quiet)['left_out']
+            written = embed_collection(embedder.encoder_, source, out, device=device, jobs=jobs, quiet=quiet)
+            problems = written['left_out']
             if not out.exists(): raise ValueError(f'There is no readable audio file in {source}.')
             source = out
         about, rows = read_about(source), list(read_rows(source))

@@ -1,9 +1,14 @@
 """Every encoder with every kind of worker and every distortion goes through a pre-training, is interrupted, and continues exactly."""
+import json, tarfile
+
 import pytest
+import soundfile
 import torch
 from fastai.basics import Callback
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from mtssl.app.cli import app
 from mtssl.music.corpus import build_corpus
 from mtssl.pretraining.distortions import distortions
 from mtssl.encoding.encoder import encoders
@@ -79,3 +84,23 @@ def test_the_model_changes_nothing_in_its_batch(corpus):
     before = wave.clone(), track.clone()
     learn.model.weigh(learn.model(wave, track)).backward()
     assert torch.equal(wave, before[0]) and torch.equal(track, before[1])
+
+
+def test_shards_on_the_command_line(tmp_path, monkeypatch):
+    "`mtssl pretrain SHARDS --stream` trains without a store, and --resume finds the shards again"
+    monkeypatch.chdir(tmp_path)
+    for shard in range(2):
+        with tarfile.open(f'{shard}.tar', 'w') as tar:
+            for i, (wave, _) in enumerate(synthesise(20, 2., seed=shard, jobs=1)):
+                soundfile.write('clip.flac', wave, 22_050)
+                tar.add('clip.flac', f'album{i:02}/clip.flac')
+    words = ['--encoder', 'tcn(width=8, blocks=1)', '--workers', 'mfcc', '--seconds', '1.5', '--bs', '4', '--epochs', '2', '--device', 'cpu', '--jobs', '1', '--quiet']
+    invoke = lambda *words: CliRunner().invoke(app, ['pretrain', *words])
+    refused = invoke('0.tar', '1.tar', '--stream', '--out', 'none', *words)
+    assert refused.exit_code == 1 and 'crops_per_epoch' in refused.stderr, refused.stderr
+    done = invoke('0.tar', '1.tar', '--stream', '--out', 'run', '--crops-per-epoch', '16', *words)
+    assert done.exit_code == 0 and not (tmp_path/'run'/'corpus').exists(), done.output
+    assert json.loads((tmp_path/'run'/'config.json').read_text())['source'] == [str(tmp_path/f'{shard}.tar') for shard in range(2)]
+    assert '0.tar, ' in (tmp_path/'run'/'report.html').read_text()
+    again = invoke('--resume', '--out', 'run', '--device', 'cpu', '--jobs', '1', '--quiet')
+    assert again.exit_code == 0 and 'report.html' in again.output, again.output

@@ -86,7 +86,8 @@ def _moments_of(name, count, mean, spread, floor):
     "Mean and floored deviation from count, mean and sum of squared deviations, on the CPU"
     mean, std = mean.cpu(), (spread.cpu() / count).sqrt()
     if not (mean.isfinite().all() and std.isfinite().all()):
-        raise ValueError(f'The target {name!r} has values that are not finite; look for samples in the sound that are not numbers.')
+        raise ValueError(f'The target {name!r} has values that are not finite; '
+                         'look for samples in the sound that are not numbers.')
     if std.max() <= 1e-8 + 1e-7 * mean.abs().max():
         raise ValueError(f'The target {name!r} is the same in all {count} frames seen, so that nothing can be normalised '
                          'by its deviation; give more, or other, sound.')

@@ -31,8 +31,8 @@ class Target:
     ):
         if isinstance(spec, Target) and not parameters: return self.__dict__.update(vars(spec))
         if not isinstance(spec, str) and not getattr(spec, '__name__', '').isidentifier():
-            raise ValueError('A target is a specification, a function with a name, or a Target without further parameters; '
-                             f'this one is {spec!r}.')
+            raise ValueError('A target is a specification, a function with a name, or a Target without further '
+                             f'parameters; this one is {spec!r}.')
         name, args, keywords = parse_spec(spec if isinstance(spec, str) else spec.__name__)
         self.function, keywords = targets[name] if isinstance(spec, str) else spec, keywords | parameters
         inside = ', '.join([*map(str, args), *(f"{k}={getattr(v, 'name', v)}" for k, v in keywords.items())])
@@ -82,7 +82,8 @@ def versions(self: Target
             ) -> dict: # name to version
     "Versions of the registered functions this target is made of"
     name, inner = parse_spec(self.name)[0], self.parameters.get('target')
-    return ({name: version_of(name)} if targets.get(name) is self.function else {}) | (Target(inner).versions() if inner else {})
+    own = {name: version_of(name)} if targets.get(name) is self.function else {}
+    return own | (Target(inner).versions() if inner else {})
 
 # %% ../../nbs/21_features.targets.ipynb #b5248cbf
 @targets.register('waveform', unit='amplitude')
@@ -362,7 +363,8 @@ def _interpolate_unvoiced(x, sure):
     n, at = x.shape[1], torch.arange(x.shape[1], device=x.device).expand(x.shape)
     before = torch.where(sure, at, -1).cummax(1).values
     after = torch.where(sure, at, n).flip(1).cummin(1).values.flip(1)
-    before, after = torch.where(before < 0, after, before).clamp(max=n - 1), torch.where(after == n, before, after).clamp(min=0)
+    first, last = torch.where(before < 0, after, before), torch.where(after == n, before, after)
+    before, after = first.clamp(max=n - 1), last.clamp(min=0)
     share = (at - before) / (after - before).clamp(min=1)
     between = torch.lerp(x.gather(1, before), x.gather(1, after), share.to(x.dtype))
     return torch.where(sure.any(1, keepdim=True), between, 0)
@@ -377,7 +379,8 @@ def prosody(
     f0, aperiodicity = analysis.pitch(low, high)
     voicing = (1 - aperiodicity).clamp(0, 1)
     level = analysis.energy.clamp(min=1e-10).log10()
-    return torch.stack([_interpolate_unvoiced((f0 / 440).log2(), voicing >= .5), voicing, level, analysis.zero_crossings], 1)
+    octaves = _interpolate_unvoiced((f0 / 440).log2(), voicing >= .5)
+    return torch.stack([octaves, voicing, level, analysis.zero_crossings], 1)
 
 # %% ../../nbs/21_features.targets.ipynb #74cb9227
 @targets.register('clip', unit='as target')

@@ -129,8 +129,8 @@ def _mixed(self: CropStream, rng, second):
 @patch
 def _nothing(self: CropStream):
     others = ' and the other sources' if len(self.sources) > 1 else ''
-    side = f'is held out (of seed {self.seed}, valid={self.valid})' if self.held_out else 'is not held out'
-    return f'No crop can be made from {self.sources[0]}{others}: no track can be read, {side}, and sounds.'
+    side = f'held out (with seed={self.seed}, valid={self.valid})' if self.held_out else 'not held out'
+    return f'No crop can be made from {self.sources[0]}{others}: no track is readable, not silent and {side}.'
 
 # %% ../../nbs/14_music.crop_stream.ipynb #fd2b87fd
 @patch

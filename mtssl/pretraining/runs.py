@@ -204,8 +204,8 @@ def report_run(out: Path # the run folder
     "Draw a run's history into `report.html`"
     config, history = read_config(out), pd.read_csv(Path(out)/'history.csv')
     names, workers = worker_order(history), epoch_table(history).map(lambda value: float(f'{value:.3g}'))
-    lead = (f'After {int(history.step.iloc[-1])} steps; loss, R² and gradient norm on validation crops, '
-            'weight and share over the last epoch:')
+    lead = (f'After {int(history.step.iloc[-1])} steps; loss, R² (1 for perfect, 0 for a guess) and gradient norm on '
+            'validation crops, weight and share (part of the weighted sum of losses) over the last epoch:')
     settings = pd.DataFrame(list(_facts(config).items()), columns=['setting', 'value'])
     return write_report(Path(out)/'report.html', 'Pre-training run', lead, workers.reset_index(), plot_workers(history),
                         '# Weighting', plot_weighting(history, names, last_cosines(out, names)), '# Settings', settings)
@@ -322,8 +322,10 @@ def _facts(config):
     "What a report says of a run, name by name"
     source = config['source'] if isinstance(config['source'], str) else ', '.join(config['source'])
     begun = {'went on from': config['start']} if 'start' in config else {}
+    data = config.get('data', {})
+    music = {'music': f"{data['name']}, {data['tracks']:,} tracks, {data['hours']:.2f} hours"} if data else {}
     sizes = {f'{part} parameters': n for part, n in config['parameters'].items()}
-    return dict(config['settings'], source=source, **begun, **sizes, **config['versions'])
+    return dict(config['settings'], **music, source=source, **begun, **sizes, **config['versions'])
 
 def _describe(learn, words):
     "What is about to be trained on what, in two lines"

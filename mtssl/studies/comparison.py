@@ -39,17 +39,19 @@ def _seed_spread(rows):
 class Comparison:
     "Rows that were judged on the same clips, each with one seed or more; `contrast` compares them"
     def __init__(self,
-                 lines: pd.DataFrame, # one per features, seed and task; also kind (whose seeds vary alike), metric, groups (that draws are over)
+                 lines: pd.DataFrame, # per features, seed and task: kind (whose seeds vary alike), metric, groups (drawn over)
                  draws: np.ndarray # float [n, 1 + R]: each line's score, then its bootstrap draws
                 ):
         self.lines, self.draws = _with_mean(lines, draws)
         self.tasks, self.rows = list(dict.fromkeys(self.lines['task'])), list(dict.fromkeys(self.lines['features']))
         self.values = {key: self.draws[i] for key, i in self.lines.groupby(['features', 'task'], sort=False).indices.items()}
-        self.kind, self.metric = (dict(zip(self.lines[a], self.lines[b])) for a, b in (('features', 'kind'), ('task', 'metric')))
+        self.kind = dict(zip(self.lines['features'], self.lines['kind']))
+        self.metric = dict(zip(self.lines['task'], self.lines['metric']))
         self.groups = self.lines.groupby('task')['groups'].min().to_dict()
         self.seeds = Counter(dict(self.lines.groupby('features')['seed'].nunique()))
         alike = lambda kind, task: [v for (f, t), v in self.values.items() if t == task and self.kind[f] == kind]
-        self.spread = {(kind, task): _seed_spread(alike(kind, task)) for kind in dict.fromkeys(self.kind.values()) for task in self.tasks}
+        self.spread = {(kind, task): _seed_spread(alike(kind, task))
+                       for kind in dict.fromkeys(self.kind.values()) for task in self.tasks}
 
 # %% ../../nbs/70_studies.comparison.ipynb #7436ae0f
 def _satterthwaite(parts, free, total):
@@ -213,10 +215,12 @@ def interaction_in_words(effects: pd.DataFrame, # from `Comparison.effects`
     lines, judgements = zip(*(_pair_in_words(of, pair, (workers, weighting), judged_on) for pair in pairs))
     counts, n = Counter(j for two in judgements for j in two), len(pairs)
     better, worse = counts['together', 'better'], counts['together', 'worse']
-    return '\n\n'.join([*lines, f"So of {n} pair{'s' * (n > 1)} of a worker set and a weighting, {better} score{'s' * (better == 1)} "
-        f"higher than {workers} with {weighting} and {worse} lower, beyond what seeds and clips explain; in "
-        f"{counts['interaction', 'better']} the two give more than the sum of their effects, in {counts['interaction', 'worse']} less. "
-        "The intervals are not adjusted for their number: one in twenty misses by chance."])
+    more, less = counts['interaction', 'better'], counts['interaction', 'worse']
+    counted = (f"So of {n} pair{'s' * (n > 1)} of a worker set and a weighting, {better} score{'s' * (better == 1)} higher "
+               f"than {workers} with {weighting} and {worse} lower, beyond what seeds and clips explain; in {more} the two "
+               f"give more than the sum of their effects, in {less} less. The intervals are not adjusted for their number: "
+               "one in twenty misses by chance.")
+    return '\n\n'.join([*lines, counted])
 
 # %% ../../nbs/70_studies.comparison.ipynb #6e050940
 def plot_heat(summary: pd.DataFrame # from `Comparison.summary`
@@ -232,7 +236,8 @@ def plot_heat(summary: pd.DataFrame # from `Comparison.summary`
     for i, j in np.ndindex(*value.shape):
         dark = (value.iat[i, j] - low.iloc[j]) < .6 * (high.iloc[j] - low.iloc[j])
         ax.text(j, i, f'{value.iat[i, j]:.3f}', ha='center', va='center', fontsize=7, color='white' if dark else 'black')
-    ax.set_xticks(range(len(tasks)), [f'{t}\n{m}' for t, m in summary.drop_duplicates('task')[['task', 'metric']].values], fontsize=7)
+    titles = [f'{t}\n{m}' for t, m in summary.drop_duplicates('task')[['task', 'metric']].values]
+    ax.set_xticks(range(len(tasks)), titles, fontsize=7)
     ax.set_yticks(range(len(names)), names, fontsize=7)
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)
     return figure
@@ -310,7 +315,8 @@ def plot_left_out(left: pd.DataFrame # from `Comparison.left_out`
             rows = left[(left['task'] == task) & (left['effect'] == kind)]
             y = np.array([targets.index(t) for t in rows['target']]) + (i - (len(kinds) - 1) / 2) * .38
             reach = [rows['value'] - rows['low'], rows['high'] - rows['value']]
-            ax.barh(y, rows['value'], xerr=reach, height=.36, color=['#7aa6c2', '#e0b080'][kind == 'alone'], ecolor='#1b3a4b', label=titles[kind])
+            colour = ['#7aa6c2', '#e0b080'][kind == 'alone']
+            ax.barh(y, rows['value'], xerr=reach, height=.36, color=colour, ecolor='#1b3a4b', label=titles[kind])
         ax.axvline(0, color='grey', linewidth=.8)
         ax.set_title(task, fontsize=8)
         ax.tick_params(labelsize=7)

@@ -43,7 +43,7 @@ class FineTuned(nn.Module):
 
 # %% ../../nbs/68_probing.finetuning.ipynb #69d53ffc
 def _split_encoder(model):
-    "Parameters of the lower half of the encoder, of the upper half and of the head: the halves have about as many modules with parameters of their own"
+    "Parameters of the lower half of the encoder, of the upper half (about as many modules), and of the head"
     parts = [list(m.parameters(recurse=False)) for m in model.encoder.modules()]
     parts = [p for p in parts if p]
     middle = len(parts) // 2
@@ -110,7 +110,8 @@ def finetune_learner(encoder: Encoder, # a copy of it is trained
     device, length, target = device or next(encoder.parameters()).device, int(seconds * encoder.sr), answers.encode(y)
     middle = [(torch.from_numpy(_crop(waves[i], max(0, (len(waves[i]) - length) // 2), length)), target[i]) for i in judge]
     crops = _Crops([waves[i] for i in fit], target[fit], length, seed)
-    dls = DataLoaders(DataLoader(crops, bs, shuffle=True, drop_last=len(fit) > bs, device=device), DataLoader(middle, bs, device=device), device=device)
+    train = DataLoader(crops, bs, shuffle=True, drop_last=len(fit) > bs, device=device)
+    dls = DataLoaders(train, DataLoader(middle, bs, device=device), device=device)
     model = FineTuned(copy.deepcopy(encoder), answers.size).to(device)
     return Learner(dls, model, answers.loss, opt_func=partial(Adam, decouple_wd=True), wd=wd,
                    splitter=_split_encoder, train_bn=False, cbs=[KeepNorms(), GradientClip(1.), KeepBest()])
@@ -147,7 +148,8 @@ def _divide(table, task, rows, y, seed):
     "Which of the rows to train on, and which to hold out"
     groups, valid = table['group'].to_numpy(object)[rows], (table['split'] == 'valid').to_numpy()[rows]
     fit, judge = held_out(y[rows], groups, seed, valid)
-    if judge is None: raise ValueError(f"Fine-tuning on task {task.name!r} needs clips to hold out; {len(rows)} to learn from are too few.")
+    if judge is None:
+        raise ValueError(f"Fine-tuning on task {task.name!r} needs clips to hold out; {len(rows)} to learn from are too few.")
     return fit, judge
 
 # %% ../../nbs/68_probing.finetuning.ipynb #63a3461f
@@ -176,4 +178,5 @@ def finetune(model, # a saved model (a folder or a Hub id), or an `Encoder`, of 
         fit_gradually(learn, epochs, lr)
     outputs = _Outputs(answers, _outputs_of(learn.model, dataset.waves(encoder.sr, test), encoder.hop, int(seconds * encoder.sr)))
     predictions = predictions_table(table, task, test, y[test], outputs, test)
-    return ProbeResult(name, task.name, task.metric, predictions, repetition, task.type, 'finetune', amount_name(amount), {}, encoder.embedding_size, len(rows))
+    return ProbeResult(name, task.name, task.metric, predictions, repetition, task.type, 'finetune', amount_name(amount),
+                       dim=encoder.embedding_size, train=len(rows))

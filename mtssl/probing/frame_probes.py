@@ -284,6 +284,14 @@ def _without_frames(task, truth, y, counts, step):
     beat = np.median(gaps) if len(gaps) else 0.
     return classes, p, [np.arange(beat / 2, n * step, beat).tolist() if len(gaps) else [] for n in counts]
 
+def _with_frames(task, X, y, times, asked, step, C, most, divided):
+    "Settings chosen, classes, and probabilities and times of each of the clips that are asked"
+    with threadpool_limits(1):
+        best, setting = _choose(X, y, times, task, step, C, most, divided)
+        _, predict, classes = next(_learn(X, y, [best], most))
+        p = [predict(x) for x in asked]
+    return dict(C=best, **setting), classes, p, [frame_kinds[task.kind].times(q, classes, step, **setting) for q in p]
+
 # %% ../../nbs/69_probing.frame_probes.ipynb #18f5062a
 def probe_frames(frames: list, # of float [N_i, D], one matrix per clip of `table`, from `embed_frames` or `target_frames`; of width 0: chance
                  step: float, # from frame to frame, s: `hop / sr`
@@ -306,16 +314,13 @@ def probe_frames(frames: list, # of float [N_i, D], one matrix per clip of `tabl
     groups, valid = table['group'].to_numpy(object), (table['split'] == 'valid').to_numpy()
     y, times = [kind.classes(truth[i], len(frames[i]), step) for i in fit], [truth[i] for i in fit]
     if len(known := set(np.concatenate(y)) - {''}) < 2: raise ValueError(f"Task {task.name!r} has {len(known)} class in the frames to learn from; it takes two.")
-    if chance := frames[0].shape[1] == 0: classes, p, predicted = _without_frames(task, times, y, [len(frames[i]) for i in judge], step)
+    if frames[0].shape[1] == 0: chosen, (classes, p, predicted) = {}, _without_frames(task, times, y, [len(frames[i]) for i in judge], step)
     else:
-        X = [_with_context(frames[i], context) for i in fit]
-        with threadpool_limits(1):
-            best, setting = _choose(X, y, times, task, step, C, most, _divide(y, groups[fit], valid[fit], seed))
-            _, predict, classes = next(_learn(X, y, [best], most))
-            p = [predict(_with_context(frames[i], context)) for i in judge]
-        predicted = [kind.times(q, classes, step, **setting) for q in p]
-    rows = [dict(clip=table['path'][i], group=groups[i], truth=truth[i], predicted=t, p=q) | _judge(kind, truth[i], t) for i, t, q in zip(judge, predicted, p)]
-    return FrameResult(name, task, pd.DataFrame(rows), classes, step, repetition, {} if chance else dict(C=best, **setting), frames[0].shape[1], len(fit))
+        X, asked = ([_with_context(frames[i], context) for i in rows] for rows in (fit, judge))
+        chosen, classes, p, predicted = _with_frames(task, X, y, times, asked, step, C, most, _divide(y, groups[fit], valid[fit], seed))
+    rows = [dict(clip=table['path'][i], group=groups[i], truth=truth[i], predicted=t, p=q) | _judge(kind, truth[i], t)
+            for i, t, q in zip(judge, predicted, p)]
+    return FrameResult(name, task, pd.DataFrame(rows), classes, step, repetition, chosen, frames[0].shape[1], len(fit))
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #6496cae7
 frame_baselines = dict(chroma=('chroma_cqt',), onset=('onset',), mfcc=('mfcc',), logmel=('logmel',),

@@ -24,7 +24,7 @@ from .probes import probe, resolve_task
 
 # %% ../../nbs/69_probing.probe_callback.ipynb #b2293b6e
 class OnlineProbe(Callback):
-    "Every `every` epochs scores the encoder's embedding on a task; in `recorder.online` and history.csv; the best encoder in `best.safetensors` of the run folder"
+    "Scores the embedding on a task every few epochs, in `recorder.online` and history.csv; keeps the best encoder in `best.safetensors` of the run"
     order = SaveRun.order - 1
     def __init__(self,
                  dataset: LabelledSet, # small; its clips are kept in memory

@@ -61,7 +61,7 @@ def group_folds(y, # one class or one number per clip [n]
                 k: int = 5, # number of folds, fewer if there are fewer groups
                 seed: int = 0, # of the draw
                 valid=None # bool [n], which clips are for validation; `None`: none
-                ) -> list: # k pairs of row numbers: to fit, to judge; one pair if there are validation clips, none if there is too little to divide
+                ) -> list: # pairs of row numbers, to fit and to judge: k, or one of validation clips, or none where there is too little to divide
     "Folds with the classes' proportions and whole groups, by scikit-learn"
     y = np.asarray(y)
     if valid is not None and np.any(valid) and len(set(y[~valid])) > 1: return [(np.flatnonzero(~valid), np.flatnonzero(valid))]
@@ -98,7 +98,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         prepare = make_pipeline(*prepare)
         inside, outside = prepare.fit_transform(X[fit]), prepare.transform(X[judge])
         model.set_params(warm_start=True)
-        def score(): return -log_loss(y[judge], model.predict_proba(outside), labels=model.classes_) if self.likelihood else model.score(outside, y[judge])
+        def score():
+            if not self.likelihood: return model.score(outside, y[judge])
+            return -log_loss(y[judge], model.predict_proba(outside), labels=model.classes_)
         return [model.set_params(C=C).fit(inside, y[fit]) and score() for C in self.C]
 
     def predict(self, X): return self.pipeline_.predict(X)
@@ -146,11 +148,12 @@ def knn_probe(k: tuple = (1, 3, 5, 10, 20, 50), # numbers of neighbours tried
               ) -> TunedProbe:
     "The nearest training clips by cosine of standardised features: scikit-learn's nearest neighbours"
     neighbours = KNeighborsRegressor if numbers else KNeighborsClassifier
-    return TunedProbe(make_pipeline(StandardScaler(), neighbours(metric='cosine')), f'{neighbours.__name__.lower()}__n_neighbors', k, folds, seed)
+    pipeline, setting = make_pipeline(StandardScaler(), neighbours(metric='cosine')), f'{neighbours.__name__.lower()}__n_neighbors'
+    return TunedProbe(pipeline, setting, k, folds, seed)
 
 # %% ../../nbs/64_probing.probe_models.ipynb #3100a583
 class EachClass(BaseEstimator):
-    "A clone of one classifier for each column of `y [n, C]`, fitted where the column is 1 or 0; where all its answers are the same, every clip gets that answer"
+    "One clone of a classifier per column of `y [n, C]`, fitted where the column is 1 or 0; answers that are all the same are given to every clip"
     def __init__(self, model # a scikit-learn classifier
                  ): self.model = model
 
@@ -201,7 +204,7 @@ class Answers:
 
 # %% ../../nbs/64_probing.probe_models.ipynb #dfbabdb5
 def _train_network(network, answers, fit, judge, lr, wd, bs, epochs, patience):
-    "Train with AdamW on (X, y) until the loss on held-out (X, y) has not fallen for `patience` epochs; back to the best epoch, whose number from 1 comes back"
+    "AdamW on (X, y) until the loss on held-out (X, y) has not fallen for `patience` epochs; returns the best epoch, from 1, whose weights are kept"
     (X, y), optimiser, best, kept, state = fit, torch.optim.AdamW(network.parameters(), lr, weight_decay=wd), np.inf, 0, None
     for epoch in range(1, (epochs if judge else patience) + 1):
         network.train()
@@ -260,7 +263,8 @@ def fit(self: MLPProbe, X, y, groups=None, valid=None):
     part = lambda rows: (X[rows], self.answers_.encode(y[rows]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(self.seed)
-        self.network_ = nn.Sequential(nn.Linear(X.shape[1], self.hidden), nn.ReLU(), nn.Dropout(self.dropout), nn.Linear(self.hidden, self.answers_.size))
+        self.network_ = nn.Sequential(nn.Linear(X.shape[1], self.hidden), nn.ReLU(), nn.Dropout(self.dropout),
+                                      nn.Linear(self.hidden, self.answers_.size))
         epoch = _train_network(self.network_, self.answers_, part(fit), None if judge is None else part(judge),
                                self.lr, self.wd, self.bs, self.epochs, self.patience)
     self.chosen_, self.classes_ = dict(epochs=epoch), getattr(self.answers_, 'classes', None)
@@ -312,7 +316,7 @@ def make_probe(probe, # a name in `probes`, or a scikit-learn estimator
                *,
                seed: int = 0 # of folds and weights
               ): # an estimator of its own, not fitted
-    "The estimator for a kind of probe and a type of task; your classifier is fitted once per class where there are several labels; raises `ValueError` for an unknown name"
+    "The estimator for a kind of probe and a type of task; for several labels, one clone of a classifier per class; raises `ValueError` for an unknown name"
     if not isinstance(probe, str): return EachClass(clone(probe)) if type == 'multi-label' else clone(probe)
     try: return probes.make(probe, type=type, seed=seed)
     except TypeError as e: raise ValueError(f"Probe {probe!r}: {e}.") from None

@@ -28,7 +28,8 @@ def plot_scores(scores: pd.DataFrame, # from `scores_table`
     axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
     for ax, task in zip(axes, tasks):
         r = rows[rows['task'] == task]
-        ax.barh(r['features'], r['value'], xerr=[r['value'] - r['low'], r['high'] - r['value']], color='#7aa6c2', ecolor='#1b3a4b', height=.7)
+        reach = [r['value'] - r['low'], r['high'] - r['value']]
+        ax.barh(r['features'], r['value'], xerr=reach, color='#7aa6c2', ecolor='#1b3a4b', height=.7)
         if task in chance: ax.axvline(chance[task], color='grey', linestyle='--', linewidth=1)
         metric = '' if one_metric else scores.loc[scores['task'] == task, 'metric'].iloc[0]
         ax.set(title=task, xlim=(min(0, r['low'].min()), 1), xlabel=metric)
@@ -45,9 +46,11 @@ def class_scores(result: ProbeResult, # of a multi-label task
     rows = []
     for c in result.classes:
         known = result.predictions[result.predictions[f'truth({c})'].notna()]
-        values = metrics[result.metric](known[[f'truth({c})', f'p({c})']], bootstrap_weights(known['group'], replicates=replicates, seed=seed))
+        weights = bootstrap_weights(known['group'], replicates=replicates, seed=seed)
+        values = metrics[result.metric](known[[f'truth({c})', f'p({c})']], weights)
         s = score_interval(values, result.metric, len(known), known['group'].nunique())
-        rows.append({'class': c, 'known': len(known), 'positive': int(known[f'truth({c})'].sum()), 'value': s.value, 'low': s.low, 'high': s.high})
+        positive = int(known[f'truth({c})'].sum())
+        rows.append({'class': c, 'known': len(known), 'positive': positive, 'value': s.value, 'low': s.low, 'high': s.high})
     return pd.DataFrame(rows).sort_values('value', ascending=False, ignore_index=True)
 
 # %% ../../nbs/66_probing.probe_plots.ipynb #045ff942
@@ -60,7 +63,8 @@ def _confusions(result, ax):
 
 def _tags(result, ax):
     rows = class_scores(result)
-    ax.barh(rows['class'], rows['value'], xerr=[rows['value'] - rows['low'], rows['high'] - rows['value']], color='#7aa6c2', ecolor='#1b3a4b')
+    reach = [rows['value'] - rows['low'], rows['high'] - rows['value']]
+    ax.barh(rows['class'], rows['value'], xerr=reach, color='#7aa6c2', ecolor='#1b3a4b')
     ax.invert_yaxis()
     ax.set(xlabel=result.metric, xlim=(0, 1))
 
@@ -68,7 +72,8 @@ def _numbers(result, ax):
     p = result.predictions
     ax.scatter(p['truth'], p['predicted'], s=8, alpha=.6)
     ends = np.array([min(p['truth'].min(), p['predicted'].min()), max(p['truth'].max(), p['predicted'].max())])
-    for factor in (1, 2, .5) if result.type == 'tempo' else (1,): ax.plot(ends, factor * ends, color='grey', linewidth=1, linestyle='-' if factor == 1 else ':')
+    for factor in (1, 2, .5) if result.type == 'tempo' else (1,):
+        ax.plot(ends, factor * ends, color='grey', linewidth=1, linestyle='-' if factor == 1 else ':')
     ax.set(xlabel='truth', ylabel='predicted', ylim=ends)
 
 # %% ../../nbs/66_probing.probe_plots.ipynb #65edd0e0

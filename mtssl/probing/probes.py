@@ -30,7 +30,7 @@ class ProbeResult:
     features: str # what tables call the features
     task: str # the task's name
     metric: str # the metric's name
-    predictions: pd.DataFrame # one row per test clip: clip, group, truth, predicted and `p(CLASS)`; of several labels, `truth(CLASS)` and `p(CLASS)`
+    predictions: pd.DataFrame # one row per test clip: clip, group, truth, predicted, `p(CLASS)`; or `truth(CLASS)`, `p(CLASS)` per label
     repetition: int = 0 # number of the repetition (another seed of the same features)
     type: str = 'single-label' # type of the task
     probe: str = 'linear' # kind of probe
@@ -59,7 +59,7 @@ def labelled_rows(table: pd.DataFrame, # one row per clip
                   *,
                   seed: int = 0 # of the draw
                  ) -> tuple: # numbers of the rows to learn from, numbers of the test rows, and the answers of all rows
-    "Which clips a probe of this task learns from and is judged on, and what it learns to say of them; raises `ValueError` for no possible amount"
+    "Which clips a probe learns from and is judged on, and the answers; raises `ValueError` for no possible amount"
     y, labelled, test = _answers(table, task), task.labelled(table), (table['split'] == 'test').to_numpy()
     return _draw_rows(np.flatnonzero(labelled & ~test), y, amount, seed), np.flatnonzero(labelled & test), y
 
@@ -96,7 +96,8 @@ def resolve_task(dataset, # a `LabelledSet`, or its table
     "The table of a labelled set and one of its tasks, checked; raises `ValueError` if the set has no such task"
     if isinstance(dataset, LabelledSet):
         if isinstance(task, str):
-            if task not in dataset.tasks: raise ValueError(f"{dataset.name} has no task {task!r}; it has {', '.join(dataset.tasks)}.")
+            if task not in dataset.tasks:
+                raise ValueError(f"{dataset.name} has no task {task!r}; it has {', '.join(dataset.tasks)}.")
             return dataset.table, dataset.tasks[task]
         check_task(dataset.table, task)
         return dataset.table, task
@@ -150,7 +151,8 @@ def _read_amount(amount):
     if match := re.fullmatch(r'\s*([1-9]\d*) (?:per|a) class\s*', str(amount)): return int(match[1]), f'{match[1]} per class'
     try: share = float(amount)
     except ValueError: share = 0.
-    if not 0 < share <= 1: raise ValueError(f"There is no amount of labels {amount!r}; give a share above 0 and at most 1, or text such as '5 per class'.")
+    if not 0 < share <= 1:
+        raise ValueError(f"There is no amount of labels {amount!r}; give a share above 0 and at most 1, or text such as '5 per class'.")
     return share, 'all' if share == 1 else f'{100 * share:.3g} %'
 
 # %% ../../nbs/65_probing.probes.ipynb #6985971d
@@ -159,7 +161,8 @@ def _draw_rows(rows, y, amount=1., seed=0):
     number, text = _read_amount(amount)
     classes = y.ndim == 1 and y.dtype == object
     if text == 'all': return rows
-    if isinstance(number, int) and not classes: raise ValueError(f"The amount {text!r} is for tasks with one class per clip; give a share above 0 and at most 1.")
+    if isinstance(number, int) and not classes:
+        raise ValueError(f"The amount {text!r} is for tasks with one class per clip; give a share above 0 and at most 1.")
     shuffled = np.random.default_rng(seed).permutation(rows)
     if classes:
         by_class = pd.Series(y[shuffled]).groupby(y[shuffled])
@@ -175,7 +178,7 @@ def mean_score(results, # a `ProbeResult`, or several (tasks, repetitions), whos
                replicates: int = 2000, # bootstrap draws
                seed: int = 0 # of the draws
               ) -> ScoreInterval:
-    "The metric's mean over the results, with one 95 % bootstrap interval over groups, drawn jointly for all results; raises `ValueError` where there is no such mean"
+    "The metric's mean over the results, with one 95 % bootstrap interval over groups; raises `ValueError` where there is no such mean"
     results = _several(results, metric)
     values = _replicates(results, metric, replicates, seed)
     return score_interval(values, metric or results[0].metric, *_sizes(results))
@@ -191,7 +194,8 @@ def _several(results, metric=None):
     "The results as a list; raises `ValueError` if they have no mean by this metric"
     results = [results] if isinstance(results, ProbeResult) else list(results)
     if not results: raise ValueError("There are no results to score.")
-    if metric is None and len(names := {r.metric for r in results}) > 1: raise ValueError(f"Scores of different metrics ({', '.join(sorted(names))}) have no mean.")
+    if metric is None and len(names := {r.metric for r in results}) > 1:
+        raise ValueError(f"Scores of different metrics ({', '.join(sorted(names))}) have no mean.")
     for r in results:
         allowed = task_types[r.type]
         if metric and metric not in allowed and any(metric in m for m in task_types.values()):
@@ -226,8 +230,8 @@ def scores_table(results: list, # `ProbeResult`s
                  every_metric: bool = False, # one row for each metric of a task's type, not for its own alone
                  replicates: int = 2000, # bootstrap draws
                  seed: int = 0 # of the draws
-                ) -> pd.DataFrame: # one row per features, kind of probe, amount of labels and task, and one for the mean over tasks that share a metric
-    "Scores with 95 % intervals, tidy: features, probe, amount, task, type, metric, value, low, high, n clips, repetitions, chosen settings, dim, training clips"
+                ) -> pd.DataFrame: # one row per features, kind of probe, amount and task, and one for the mean over tasks that share a metric
+    "Scores with 95 % intervals, tidy: features, probe, amount, task, type, metric, value, low, high, n, repetitions, chosen, dim, train"
     rows = []
     for group in _by_row(results).values():
         by_task = {task: [r for r in group if r.task == task] for task in dict.fromkeys(r.task for r in group)}
@@ -255,7 +259,8 @@ def row_names(scores: pd.DataFrame # from `scores_table`
     "The features' names, with the kind of probe and the amount of labels where the table has several"
     several = [c for c in ('probe', 'amount') if c in scores and scores.loc[scores['probe'] != 'chance', c].nunique() > 1]
     form = dict(probe='{}', amount='labels: {}')
-    return [', '.join([r['features'], *(form[c].format(r[c]) for c in several if r.get('probe') != 'chance')]) for r in scores.to_dict('records')]
+    def name(r): return ', '.join([r['features'], *(form[c].format(r[c]) for c in several if r.get('probe') != 'chance')])
+    return [name(r) for r in scores.to_dict('records')]
 
 def score_text(row) -> str: # with value, low and high
     "A score with its interval"
@@ -305,9 +310,11 @@ def paired_difference(a, # a `ProbeResult`, or several
                      ) -> Difference:
     "Score of `a` minus score of `b`, with the 95 % bootstrap interval of the difference; raises `ValueError` if their clips differ"
     a, b = _several(a, metric), _several(b, metric)
-    if metric is None and (names := {r.metric for r in a + b}) != {a[0].metric}: raise ValueError(f"Scores of different metrics ({', '.join(sorted(names))}) have no difference.")
+    if metric is None and (names := {r.metric for r in a + b}) != {a[0].metric}:
+        raise ValueError(f"Scores of different metrics ({', '.join(sorted(names))}) have no difference.")
     clips = [{(r.task, clip) for r in side for clip in r.predictions['clip']} for side in (a, b)]
-    if odd := len(clips[0] ^ clips[1]): raise ValueError(f"A paired difference needs the same test clips and tasks; {odd} are on one side only.")
+    if odd := len(clips[0] ^ clips[1]):
+        raise ValueError(f"A paired difference needs the same test clips and tasks; {odd} are on one side only.")
     values = _replicates(a, metric, replicates, seed) - _replicates(b, metric, replicates, seed)
     smaller = min(np.mean(values[1:] >= 0), np.mean(values[1:] <= 0))
     return Difference(**vars(score_interval(values, metric or a[0].metric, *_sizes(a))), p=float(min(1, 2 * max(smaller, 1 / replicates))))
@@ -320,7 +327,8 @@ def differences_table(results: list, # `ProbeResult`s
                      ) -> pd.DataFrame: # one row per other features: difference of the mean over tasks, or of each task
     "Paired differences to one baseline, with the same kind of probe and amount of labels where it has them"
     by_row = _by_row(results)
-    if baseline not in (names := list(dict.fromkeys(key[0] for key in by_row))): raise ValueError(f"There are no results of {baseline!r}; there are {', '.join(names)}.")
+    if baseline not in (names := list(dict.fromkeys(key[0] for key in by_row))):
+        raise ValueError(f"There are no results of {baseline!r}; there are {', '.join(names)}.")
     rows = []
     for (name, kind, amount), group in by_row.items():
         if name == baseline: continue
@@ -359,9 +367,11 @@ def load_results(folder # written by `save_results`
                 ) -> list: # `ProbeResult`s
     "The results in a folder, as they were; raises `ValueError` where there are none, or another version wrote them"
     folder = Path(folder)
-    if not (folder/'results.json').is_file(): raise ValueError(f"There are no results in {str(folder)!r}: it has no results.json.")
+    if not (folder/'results.json').is_file():
+        raise ValueError(f"There are no results in {str(folder)!r}: it has no results.json.")
     known = [{_once.get(k, k): v for k, v in facts.items()} for facts in json.loads((folder/'results.json').read_text())]
-    if odd := [k for facts in known for k in facts if k not in _facts]: raise ValueError(f"Another version of mtssl wrote the results in {str(folder)!r}: this one knows no {odd[0]!r}.")
+    if odd := [k for facts in known for k in facts if k not in _facts]:
+        raise ValueError(f"Another version of mtssl wrote the results in {str(folder)!r}: this one knows no {odd[0]!r}.")
     tables = {task: pd.read_parquet(_predictions(folder, task)) for task in dict.fromkeys(facts['task'] for facts in known)}
     return [ProbeResult(**facts, predictions=_predictions_of(tables[facts['task']], i)) for i, facts in enumerate(known)]
 

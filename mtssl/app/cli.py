@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 from .. import __version__
-from .console import Commands, Device, Failed, Jobs, Layers, Model, Out, Rate, Window, among, asked, chosen_device, chosen_layers, say, show_problems, show_scores, show_table, warn
+from .console import (Commands, Device, Failed, Jobs, Layers, Model, Out, Rate, Window, among, asked, chosen_device,
+                               chosen_layers, say, show_problems, show_scores, show_table, warn)
 
 # %% ../../nbs/82_app.cli.ipynb #a27419ee
-app = Commands(examples=['mtssl demo --quick --out runs/quick', 'mtssl pretrain ~/Music --out runs/mine', 'mtssl embed runs/mine ~/Music --out embeddings.parquet', 'mtssl probe runs/mine music/labels.csv'])
+app = Commands(examples=['mtssl demo --quick --out runs/quick', 'mtssl pretrain ~/Music --out runs/mine',
+                         'mtssl embed runs/mine ~/Music --out embeddings.parquet', 'mtssl probe runs/mine music/labels.csv'])
 
 def _say_version(wanted: bool):
     if not wanted: return
@@ -27,7 +29,8 @@ def _say_version(wanted: bool):
     raise typer.Exit()
 
 @app.callback()
-def about(version: Annotated[bool, typer.Option('--version', is_eager=True, callback=_say_version, help='Print the version, and stop.')] = False):
+def about(version: Annotated[bool, typer.Option('--version', is_eager=True, callback=_say_version,
+                             help='Print the version, and stop.')] = False):
     "Multi-task self-supervised pre-training of music encoders."
 
 # %% ../../nbs/82_app.cli.ipynb #c4946f59
@@ -71,8 +74,10 @@ _lists = dict(targets=_target_rows, encoders=_encoder_rows, workers=_worker_rows
 
 _notes = dict(
     targets='Size: features per frame at hop 512. Cost: CPU ms per minute of audio, alone.',
-    encoders='Dim: values per frame. Field: seconds of sound a frame depends on. GFLOP: forward, per second of sound. Step: CPU s, 16 clips of 2 s. Sources: --json.',
-    workers='Hears: see mtssl.pretraining.views. Values: predicted per frame. Parameters: of the head on the default encoder. Alone, clip: R² (of a choice, how far above a guess) of the worker alone, and of clip(NAME), on music it was not trained on.',
+    encoders='Dim: values per frame. Field: seconds of sound a frame depends on. GFLOP: forward, per second of sound. '
+             'Step: CPU s, 16 clips of 2 s. Sources: --json.',
+    workers='Hears: see mtssl.pretraining.views. Values: predicted per frame. Parameters: of the head on the default encoder. '
+            'Alone, clip: R² (of a choice, how far above a guess) of the worker alone, and of clip(NAME), on music it was not trained on.',
     weightings='Sources: --json.')
 
 def _rows_of(kind):
@@ -96,7 +101,8 @@ def _show_rows(rows, note=''):
     for r in sets: say(f"{r['name']}: {r['summary']}")
 
 @app.command(rich_help_panel='Start here', examples=['mtssl info workers', 'mtssl info encoders --json'])
-def info(kind: Annotated[str, typer.Argument(metavar='KIND', autocompletion=among(*_lists), help='targets, encoders, workers, weightings, distortions, datasets or studies.')]):
+def info(kind: Annotated[str, typer.Argument(metavar='KIND', autocompletion=among(*_lists),
+                         help='targets, encoders, workers, weightings, distortions, datasets or studies.')]):
     "List what there is, one line each."
     rows = _rows_of(kind)
     if kind == 'datasets': _show_sets(rows)
@@ -111,7 +117,9 @@ def doctor():
     findings = examine()
     show_table([dict(state=f['state'], part=f['part'], found=' '.join([f['found'], f['advice']]).strip()) for f in findings])
     wrong = [f for f in findings if f['state'] == 'problem']
-    if wrong: raise Failed(f"{len(wrong)} problem{'s' * (len(wrong) > 1)}, such as: {wrong[0]['found']} {wrong[0]['advice']}", dict(findings=findings))
+    if wrong:
+        first = f"{wrong[0]['found']} {wrong[0]['advice']}"
+        raise Failed(f"{len(wrong)} problem{'s' * (len(wrong) > 1)}, such as: {first}", dict(findings=findings))
     say('All that is required is here.')
     return dict(findings=findings)
 
@@ -124,7 +132,8 @@ def demo(out: Out('Folder for data, runs and report.') = Path('runs/demo'),
     "Pre-train on synthesised music with and without balancing, and probe beside baselines."
     from mtssl.studies.demo import Demo, demo as run_demo, quick as quick_sizes
     if device: device = chosen_device(device)
-    report = run_demo(out, quick_sizes if quick else Demo(), command='mtssl demo' + ' --quick' * quick, device=device, jobs=jobs, quiet=asked.quiet)
+    report = run_demo(out, quick_sizes if quick else Demo(), command='mtssl demo' + ' --quick' * quick,
+                      device=device, jobs=jobs, quiet=asked.quiet)
     say(report['verdict'])
     show_scores(report['scores'], f"Accuracy with 95 % intervals ({report['command']}, {report['seconds'] / 60:.0f} minutes)")
     say(f"{out/'report.html'}")
@@ -147,7 +156,8 @@ def synth(out: Out('Folder to make.'),
     return dict(labels=labels, train=train, test=test, seconds=seconds, sr=sr)
 
 # %% ../../nbs/82_app.cli.ipynb #377663c0
-corpus_app = Commands(help='Decode audio once into a store to pre-train on; check a store.', examples=['mtssl corpus build ~/Music --out stores/music', 'mtssl corpus check stores/music'])
+corpus_app = Commands(help='Decode audio once into a store to pre-train on; check a store.',
+                      examples=['mtssl corpus build ~/Music --out stores/music', 'mtssl corpus check stores/music'])
 app.add_typer(corpus_app, name='corpus', rich_help_panel='Data')
 
 def left_out(corpus) -> dict: # name -> reason
@@ -155,11 +165,14 @@ def left_out(corpus) -> dict: # name -> reason
     return dict(zip(corpus.problems.path, corpus.problems.problem))
 
 @corpus_app.command('build', stopped='What is decoded is in {out}; the same command goes on.',
-                    examples=['mtssl corpus build ~/Music --out stores/music', 'mtssl corpus build ~/Music more.csv --out stores/all --sr 16000', 'mtssl corpus build hits.m3u --out stores/hits --group top'])
-def build_store(sources: Annotated[list[Path], typer.Argument(metavar='SOURCES', help='Folders, lists, tables, data sets or tar shards of audio.')],
+                    examples=['mtssl corpus build ~/Music --out stores/music', 'mtssl corpus build ~/Music more.csv --out stores/all --sr 16000',
+                              'mtssl corpus build hits.m3u --out stores/hits --group top'])
+def build_store(sources: Annotated[list[Path], typer.Argument(metavar='SOURCES',
+                                   help='Folders, lists, tables, data sets or tar shards of audio.')],
                 out: Out('The store to make, continue or bring up to date.'),
                 sr: Rate = 22_050,
-                group: Annotated[str, typer.Option(autocompletion=among('folder', 'top'), help='What stays together when data are split: tracks of one folder, or of one top folder.')] = 'folder',
+                group: Annotated[str, typer.Option(autocompletion=among('folder', 'top'),
+                                 help='What stays together when data are split: tracks of one folder, or of one top folder.')] = 'folder',
                 jobs: Jobs = None):
     "Decode audio once into a store."
     from mtssl.music.corpus import build_corpus
@@ -268,7 +281,8 @@ def _progress(out): # how far a run has come, from its history
 
 # %% ../../nbs/82_app.cli.ipynb #5d2489ea
 @app.command(rich_help_panel='Use', stopped='Finished vectors are kept beside {out}; the same command goes on.',
-             examples=['mtssl embed runs/mine ~/Music --out embeddings.npz', 'mtssl embed runs/mine ~/Music --out embeddings.parquet --layers each', 'mtssl embed runs/mine ~/Music --out frames --frames --jobs 4'])
+             examples=['mtssl embed runs/mine ~/Music --out embeddings.npz', 'mtssl embed runs/mine ~/Music --out embeddings.parquet --layers each',
+                       'mtssl embed runs/mine ~/Music --out frames --frames --jobs 4'])
 def embed(model: Model,
           source: Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder of audio, sub-folders included.')],
           out: Out('A file that ends in .npz or .parquet, or a folder for one npy per track.') = Path('embeddings.npz'),
@@ -285,7 +299,8 @@ def embed(model: Model,
     return done
 
 # %% ../../nbs/82_app.cli.ipynb #68cb920f
-@app.command(rich_help_panel='Use', stopped='Nothing was written.', examples=['mtssl export runs/mine --out model.onnx', 'mtssl export runs/mine --out model.pt2'])
+@app.command(rich_help_panel='Use', stopped='Nothing was written.',
+             examples=['mtssl export runs/mine --out model.onnx', 'mtssl export runs/mine --out model.pt2'])
 def export(model: Model,
            out: Out('The file to write: .onnx, or .pt2 for PyTorch.') = Path('model.onnx'),
            device: Device = None):
@@ -365,7 +380,8 @@ def probe(model: Model,
 # %% ../../nbs/82_app.cli.ipynb #5d1e0a02
 @app.command(rich_help_panel='Judge', stopped='Finished cells are kept; the same command goes on.',
              examples=['mtssl study quick --out runs/quick', 'mtssl study weighting --dry-run', 'mtssl study mine.yaml --root ~/data --jobs 4'])
-def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=among(*names['studies']), help='A YAML file, or a name from `mtssl info studies`.')],
+def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=among(*names['studies']),
+                            help='A YAML file, or a name from `mtssl info studies`.')],
           out: Out('Folder for data, cells and report; by default runs/NAME.', Optional[Path]) = None,
           root: Annotated[Optional[Path], typer.Option(help='Folder that {root} in the study stands for, where your data sets are.')] = None,
           dry_run: Annotated[bool, typer.Option('--dry-run', help='Print the plan and the time it takes, and stop.')] = False,
@@ -380,10 +396,13 @@ def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=
     report = run_study(plan, out, command=command, device=device, jobs=jobs, quiet=asked.quiet)
     show_problems(report['absent'], what='set')
     say(report['verdict'])
-    show_scores(best_rows(report['summary'], report['ranking']).to_dict('records'), f"Baselines and best rows, with 95 % intervals ({command}, {report['cpu_seconds'] / 60:.0f} CPU minutes)")
+    show_scores(best_rows(report['summary'], report['ranking']).to_dict('records'),
+                f"Baselines and best rows, with 95 % intervals ({command}, {report['cpu_seconds'] / 60:.0f} CPU minutes)")
     say(f"{out/'report.html'}")
     facts = dict(out=out, report=out/'report.html', **{k: report[k] for k in ('command', 'cpu_seconds', 'verdict', 'scores', 'absent', 'failed')})
-    if failed := report['failed']: raise Failed(f"{len(failed)} of the jobs failed, such as {next(iter(failed))}: {next(iter(failed.values()))} The same command tries them again.", facts)
+    if failed := report['failed']:
+        first = ': '.join(next(iter(failed.items())))
+        raise Failed(f"{len(failed)} of the jobs failed, such as {first} The same command tries them again.", facts)
     return facts
 
 # %% ../../nbs/82_app.cli.ipynb #f28cfc2b

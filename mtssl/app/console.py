@@ -92,7 +92,8 @@ class Failed(ValueError):
 def sentence(error: Exception) -> str:
     "What to say of an error, in one line"
     first = (str(error).strip().splitlines() or [''])[0]
-    if isinstance(error, OSError): return f'{error.strerror or first}: {error.filename}' if error.filename else str(error.strerror or first)
+    if isinstance(error, OSError):
+        return f'{error.strerror or first}: {error.filename}' if error.filename else str(error.strerror or first)
     if isinstance(error, MemoryError): return first or 'out of memory.'
     if first and isinstance(error, (ValueError, FloatingPointError, RuntimeError, TypeError, ImportError)): return first
     return f'{type(error).__name__}: {first} This was not foreseen; --debug shows where it happened.'
@@ -158,7 +159,8 @@ class _Group(_PlainFlags, typer.core.TyperGroup): pass
 class Commands(typer.Typer):
     "A group of commands that speak alike: `@commands.command(examples=[...], stopped='...')`"
     def __init__(self, examples=(), **kw):
-        super().__init__(cls=_Group, no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False, epilog=_block(examples), **kw)
+        super().__init__(cls=_Group, no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False,
+                         epilog=_block(examples), **kw)
 
     def command(self, name: str = None, # None: that of the function
                 examples=(), # command lines
@@ -182,11 +184,14 @@ def among(*words: str,
     return complete
 
 # %% ../../nbs/80_app.console.ipynb #a2799e09
-Device = Annotated[Optional[str], typer.Option('--device', autocompletion=among('cpu', 'cuda', 'mps'), help='cpu, cuda or mps; by default a GPU where there is one.')]
+Device = Annotated[Optional[str], typer.Option('--device', autocompletion=among('cpu', 'cuda', 'mps'),
+                   help='cpu, cuda or mps; by default a GPU where there is one.')]
 Jobs = Annotated[Optional[int], typer.Option('--jobs', min=1, help='Processes; by default one per core.')]
 Rate = Annotated[int, typer.Option('--sr', help='Sample rate, Hz.')]
-Layers = Annotated[Optional[str], typer.Option('--layers', help='Numbers with commas between them, such as 0,3, or each; by default first, middle and last.')]
-Window = Annotated[float, typer.Option('--window', help='Longest piece of sound to embed at once, s; the frames of longer ones are averaged over pieces.')]
+Layers = Annotated[Optional[str], typer.Option('--layers',
+                   help='Numbers with commas between them, such as 0,3, or each; by default first, middle and last.')]
+Window = Annotated[float, typer.Option('--window',
+                   help='Longest piece of sound to embed at once, s; the frames of longer ones are averaged over pieces.')]
 Model = Annotated[str, typer.Argument(metavar='MODEL', help="A run folder, a saved model's, or its id on the Hugging Face Hub.")]
 
 def Out(what: str, # is written there

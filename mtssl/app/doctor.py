@@ -43,14 +43,17 @@ def unmet(requirement: Requirement) -> str: # '' if it is met
     "What is wrong with what is installed, in words"
     try: here = version(requirement.name)
     except PackageNotFoundError: return f'{requirement.name} is not installed'
-    return '' if requirement.specifier.contains(here, prereleases=True) else f'{requirement.name} is {here}, and {requirement.specifier} is needed'
+    if requirement.specifier.contains(here, prereleases=True): return ''
+    return f'{requirement.name} is {here}, and {requirement.specifier} is needed'
 
 # %% ../../nbs/81_app.doctor.ipynb #90e3286e
 def examine_versions() -> list: # of `finding`s
     "Python, the package, and what it requires"
     python, wanted = platform.python_version(), metadata('mtssl')['Requires-Python'] or ''
-    if SpecifierSet(wanted).contains(python, prereleases=True): rows = [finding('Python', 'ok', f'Python {python} on {platform.system()} ({platform.machine()}).')]
-    else: rows = [finding('Python', 'problem', f'Python is {python}, and {wanted} is needed.', f'Make an environment with Python {wanted}.')]
+    if SpecifierSet(wanted).contains(python, prereleases=True):
+        rows = [finding('Python', 'ok', f'Python {python} on {platform.system()} ({platform.machine()}).')]
+    else: rows = [finding('Python', 'problem', f'Python is {python}, and {wanted} is needed.',
+                          f'Make an environment with Python {wanted}.')]
     wrong = {r.name: why for r in requirements() if (why := unmet(r))}
     rows += [finding('versions', 'problem', f'{wrong[r.name]}.', f'Run: pip install "{r}"') for r in requirements() if r.name in wrong]
     shown = ', '.join(f'{n} {version(n)}' for n in ('torch', 'torchaudio', 'fastai', 'librosa', 'numpy') if n not in wrong)
@@ -85,7 +88,8 @@ def examine_imports() -> list: # of `finding`s, a problem for each library, or o
     "Do the heavy libraries load, and with them every module of the package?"
     by_name = {r.name: r for r in requirements()}
     known = lambda name: by_name.get(dict(sklearn='scikit-learn').get(name, name.partition('.')[0]), name)
-    rows = [finding('imports', 'problem', f'{why}.', f'Install it anew: pip install --force-reinstall "{known(name)}"') for name in heavy if (why := import_problem(name))]
+    rows = [finding('imports', 'problem', f'{why}.', f'Install it anew: pip install --force-reinstall "{known(name)}"')
+            for name in heavy if (why := import_problem(name))]
     if rows: return rows
     folder = Path(str(files('mtssl')))
     problems = module_problems(folder)
@@ -105,20 +109,24 @@ def examine_processor() -> dict: # a `finding`
     import torch
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     threads, kind = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability().replace('AVX512', 'AVX-512')
-    half = 'bf16 in hardware' if _processor_flags() & {'avx512_bf16', 'amx_bf16', 'bf16'} else 'no bf16 in hardware: leave training in float32'
+    has_half = _processor_flags() & {'avx512_bf16', 'amx_bf16', 'bf16'}
+    half = 'bf16 in hardware' if has_half else 'no bf16 in hardware: leave training in float32'
     text = f"{cores} cores, {threads} thread{'s' * (threads > 1)}, {kind}; {half}."
     if threads >= cores: return finding('processor', 'ok', text)
-    return finding('processor', 'note', text, 'PyTorch uses fewer threads than there are cores: unset OMP_NUM_THREADS where one process shall use them all.')
+    return finding('processor', 'note', text,
+                   'PyTorch uses fewer threads than there are cores: unset OMP_NUM_THREADS where one process shall use them all.')
 
 def examine_device() -> dict: # a `finding`
     "Where `--device` puts the work by default"
     import torch
     if torch.cuda.is_available():
         card, half = torch.cuda.get_device_properties(0), '' if torch.cuda.is_bf16_supported() else 'not '
-        return finding('device', 'ok', f'{torch.cuda.device_count()} x {card.name}, {card.total_memory / 2**30:.0f} GiB, bf16 {half}supported; used by default.')
+        cards = f'{torch.cuda.device_count()} x {card.name}, {card.total_memory / 2**30:.0f} GiB'
+        return finding('device', 'ok', f'{cards}, bf16 {half}supported; used by default.')
     if torch.backends.mps.is_available(): return finding('device', 'ok', "Apple's GPU (mps); used by default.")
     advice = 'Small encoders and short crops suit a processor; long runs want a GPU.'
-    if shutil.which('nvidia-smi'): advice = 'The driver of an NVIDIA card is here: install a PyTorch built for its CUDA version (see pytorch.org).'
+    if shutil.which('nvidia-smi'):
+        advice = 'The driver of an NVIDIA card is here: install a PyTorch built for its CUDA version (see pytorch.org).'
     return finding('device', 'note', 'No GPU is seen by PyTorch; work is done on the processor.', advice)
 
 # %% ../../nbs/81_app.doctor.ipynb #b08f0f38
@@ -143,7 +151,8 @@ def examine_memory() -> dict: # a `finding`
 # %% ../../nbs/81_app.doctor.ipynb #3b9bd812
 encodings = {'.wav': ('WAV', 'PCM_16'), '.flac': ('FLAC', 'PCM_16'), '.ogg': ('OGG', 'VORBIS'), '.oga': ('OGG', 'VORBIS'),
              '.opus': ('OGG', 'OPUS'), '.mp3': ('MP3', 'MPEG_LAYER_III'), '.aiff': ('AIFF', 'PCM_16'), '.aif': ('AIFF', 'PCM_16'),
-             '.aifc': ('AIFF', 'FLOAT'), '.au': ('AU', 'PCM_16'), '.caf': ('CAF', 'PCM_16'), '.w64': ('W64', 'PCM_16'), '.rf64': ('RF64', 'PCM_16')}
+             '.aifc': ('AIFF', 'FLOAT'), '.au': ('AU', 'PCM_16'), '.caf': ('CAF', 'PCM_16'),
+             '.w64': ('W64', 'PCM_16'), '.rf64': ('RF64', 'PCM_16')}
 
 def decoding_problem(suffix: str, # of a file name, such as '.mp3'
                      sr: int = 48_000 # of the file, Hz
@@ -167,13 +176,15 @@ def examine_formats() -> list: # of `finding`s
     from mtssl.music.audio import extensions
     wrong = {s: why for s in extensions if s in encodings and (why := decoding_problem(s))}
     good = ' '.join(s[1:] for s in extensions if s in encodings and s not in wrong)
-    rows = [finding('audio', 'problem' if s in ('.wav', '.flac') else 'note', f'{s[1:]} cannot be written and decoded here: {why}.', 'Upgrade: pip install -U soundfile')
+    state = lambda suffix: 'problem' if suffix in ('.wav', '.flac') else 'note'
+    rows = [finding('audio', state(s), f'{s[1:]} cannot be written and decoded here: {why}.', 'Upgrade: pip install -U soundfile')
             for s, why in wrong.items()]
     return rows + [finding('audio', 'ok', f'{good}: written and decoded.'),
                    finding('audio', 'note', 'm4a, aac and wma are not read.', 'Convert them, for example: ffmpeg -i song.m4a song.flac')]
 
 # %% ../../nbs/81_app.doctor.ipynb #b9e173c8
-_other_place = {'this folder': 'Choose another folder with --out.', 'MTSSL_DATA': 'Set MTSSL_DATA to a folder with room.', 'Hub cache': 'Set HF_HOME to a folder with room.'}
+_other_place = {'this folder': 'Choose another folder with --out.', 'MTSSL_DATA': 'Set MTSSL_DATA to a folder with room.',
+                'Hub cache': 'Set HF_HOME to a folder with room.'}
 
 def _examine_folder(part, folder):
     "Free space in a folder, or in the nearest one above it that exists"
@@ -181,7 +192,8 @@ def _examine_folder(part, folder):
     free, usable = shutil.disk_usage(existing).free, os.access(existing, os.W_OK)
     hours = free / (2 * 22_050 * 3600)
     state = 'ok' if usable and hours > 10 else 'note' if part != 'this folder' or usable and hours > 1 else 'problem'
-    text = f"{folder}: {free / 1e9:,.0f} GB free, room for {hours:,.0f} hours of music in a store{'' if usable else '; it cannot be written'}."
+    text = f"{folder}: {free / 1e9:,.0f} GB free, room for {hours:,.0f} hours of music in a store"
+    text += '.' if usable else '; it cannot be written.'
     return finding(part, state, text, '' if state == 'ok' else _other_place[part])
 
 def examine_disk() -> list: # of `finding`s
@@ -192,7 +204,8 @@ def examine_disk() -> list: # of `finding`s
     return [_examine_folder(part, folder) for part, folder in folders.items()]
 
 # %% ../../nbs/81_app.doctor.ipynb #d71a188d
-gains = dict(weighting='the weightings cagrad, nash_mtl and upgrad', timm='encoders `timm:NAME`', mirdata="the labelled sets of mirdata's", umap='maps of a collection by UMAP',
+gains = dict(weighting='the weightings cagrad, nash_mtl and upgrad', timm='encoders `timm:NAME`',
+             mirdata="the labelled sets of mirdata's", umap='maps of a collection by UMAP',
              faiss='`mtssl similar --faiss`', huggingface='music from data sets of Hugging Face', export='`mtssl export` to ONNX')
 
 def examine_sets() -> dict: # a `finding`
@@ -210,7 +223,9 @@ def examine_extras() -> list: # of `finding`s
     for extra in sorted(set(metadata('mtssl').get_all('Provides-Extra') or []) & set(gains)):
         wanted = requirements(extra)
         missing = [r for r in wanted if unmet(r)]
-        state = 'installed' if not missing else 'not installed' if len(missing) == len(wanted) else f"without {', '.join(r.name for r in missing)}"
+        state = f"without {', '.join(r.name for r in missing)}"
+        if not missing: state = 'installed'
+        elif len(missing) == len(wanted): state = 'not installed'
         text = f"{gains[extra]} ({', '.join(r.name for r in wanted)}): {state}."
         packages = ' '.join(f'"{r.name}{r.specifier}"' for r in missing)
         rows.append(finding(f'extra {extra}', 'note' if missing else 'ok', text, f'For it: pip install {packages}' if missing else ''))
@@ -218,7 +233,7 @@ def examine_extras() -> list: # of `finding`s
 
 # %% ../../nbs/81_app.doctor.ipynb #cdd3b07b
 def examine() -> list: # of dicts: part, state, found, advice
-    "Look at versions, imports, device, memory, audio formats, disk, labelled sets and extras; if something cannot be imported, only at what can be looked at without"
+    "Look at everything; if something cannot be imported, only at what can be looked at without"
     rows = examine_versions() + examine_imports()
     if any(r['part'] == 'imports' and r['state'] == 'problem' for r in rows): return rows + [examine_memory(), *examine_extras()]
     return [*rows, examine_device(), examine_processor(), examine_memory(), *examine_formats(), *examine_disk(), examine_sets(), *examine_extras()]

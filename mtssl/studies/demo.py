@@ -64,7 +64,7 @@ def demo(out='runs/demo', # folder for data, cells and report
          jobs: int | None = None, # processes; None: one per core, or one with a GPU
          quiet: bool = False # no progress bars?
         ) -> dict: # what report.json holds
-    "Pre-train with and without balancing, probe beside baselines, write `report.html` and `report.json`; raises `ValueError` for a finished demo"
+    "Pre-train with and without balancing, probe beside baselines, write the report; raises `ValueError` for a finished demo"
     out, processes, start, study = Path(out), process_count(jobs), time.time(), demo_study(sizes)
     if (out/'report.json').exists(): raise ValueError(f'{out} holds a demo already; remove it or choose another folder with --out.')
     check_folder(study, out)
@@ -91,7 +91,8 @@ def demo_results(out: Path, # the demo's folder
         for line, result in zip(load_job(job.folder)[0].itertuples(), load_results(job.folder)):
             result.features, trained = _row_name(line, sizes), line.kind == 'pre-trained'
             if line.kind != 'random': result.repetition = 0
-            rows[result.features] = dict(kind=line.kind, weighting=line.weighting if trained else '', step=int(line.step) if trained else 0)
+            rows[result.features] = dict(kind=line.kind, weighting=line.weighting if trained else '',
+                                         step=int(line.step) if trained else 0)
             results.append(result)
     return results, pd.DataFrame([dict(features=f, **facts) for f, facts in rows.items()])
 
@@ -144,8 +145,8 @@ def write_demo(out: Path, # the demo's folder
 
 def _demo_parts(sizes, report, table, curve, histories):
     "The page of a demo: figures, tables and texts, in order"
-    intro = (f'One encoder ({sizes.encoder}) was pre-trained twice on {sizes.clips} synthesised clips, frozen, and probed on {sizes.test} clips of other seeds '
-             f'with {sizes.train} labelled ones. Accuracy with 95 % bootstrap intervals.')
+    intro = (f'One encoder ({sizes.encoder}) was pre-trained twice on {sizes.clips} synthesised clips, frozen, '
+             f'and probed on {sizes.test} clips of other seeds with {sizes.train} labelled ones. Accuracy with 95 % bootstrap intervals.')
     by_worker = [part for w, h in histories.items() for part in (f'Validation R² of each worker under {w}:', plot_workers(h, ['r2']))]
     settings = pd.DataFrame(list((report['plan'] | report['versions']).items()), columns=['setting', 'value'])
     drawn = plot_curves(curve.assign(task='mean of four tasks', metric='accuracy'), 'step', 'pre-training steps', line='weighting')

@@ -78,7 +78,8 @@ def _stored_set(folder):
     if not (folder/'set.json').exists(): return None
     try: return open_set(folder)
     except (ValueError, TypeError, KeyError) as e:
-        raise RuntimeError(f'{folder} is damaged, or another version of mtssl made it: remove that folder, and run the study again. ({e})') from None
+        raise RuntimeError(f'{folder} is damaged, or another version of mtssl made it: '
+                           f'remove that folder, and run the study again. ({e})') from None
 
 def study_sets(study: Study, out: Path, jobs: int, quiet: bool
               ) -> tuple: # name -> `LabelledSet`, specification -> why it is not there
@@ -137,7 +138,8 @@ def probe_cell(study: Study,
             seed = 0 if amount_name(amount) == 'all' else facts['seed']
             with warnings.catch_warnings():
                 warnings.filterwarnings('ignore', 'The number of unique classes', UserWarning)
-                probed = probe_all({facts['features']: features[name]}, dataset, list(dataset.tasks.values()), kind, amount=amount, seed=seed)
+                probed = probe_all({facts['features']: features[name]}, dataset, list(dataset.tasks.values()), kind,
+                                   amount=amount, seed=seed)
             for result in probed:
                 draws.append(draws_of(result, groups, place))
                 lines.append(facts | _score_facts(result, draws[-1], name, kind, len(sets) == 1))
@@ -167,7 +169,8 @@ def load_results(folder: Path # of a finished job
                 ) -> list: # `ProbeResult`s, one per line
     "The predictions of a job"
     def result(i, line):
-        return ProbeResult(features=line.features, task=line.task, metric=line.metric, predictions=pd.read_parquet(folder/'predictions'/f'{i:03}.parquet'),
+        predictions = pd.read_parquet(folder/'predictions'/f'{i:03}.parquet')
+        return ProbeResult(features=line.features, task=line.task, metric=line.metric, predictions=predictions,
                            repetition=int(line.seed), type=line.type, probe=line.probe if line.dim else 'chance', amount=line.amount,
                            chosen=json.loads(line.chosen), dim=line.dim, train=line.train)
     return [result(i, line) for i, line in enumerate(load_job(folder)[0].itertuples())]
@@ -270,8 +273,10 @@ class Job:
 def jobs_of(study: Study, out: Path, device: str | None = None) -> dict: # name -> `Job`
     "The baselines, then the cells"
     baselines = {'hand-crafted features': Job(run_handcrafted, (study, out), out/'baselines'/'hand-crafted')}
-    baselines |= {f'random-initialised {e}': Job(run_random, (study, e, out, device), out/'baselines'/f'random {e}') for e in study.encoders}
-    return baselines | {c.name: Job(run_cell, (study, c, out, device), out/'cells'/c.name, study.settings.epochs) for c in cells(study)}
+    baselines |= {f'random-initialised {e}': Job(run_random, (study, e, out, device), out/'baselines'/f'random {e}')
+                  for e in study.encoders}
+    return baselines | {c.name: Job(run_cell, (study, c, out, device), out/'cells'/c.name, study.settings.epochs)
+                        for c in cells(study)}
 
 # %% ../../nbs/72_studies.jobs.ipynb #f5bcc7b3
 def run_job(job: Job, place: int, counted):
@@ -363,7 +368,8 @@ def cells_table(study: Study, out: Path) -> pd.DataFrame: # one row per combinat
     rows = {}
     for c in cells(study):
         folder = out/'cells'/c.name
-        row = rows.setdefault(c.row, dict(encoder=c.encoder, workers=c.workers, weighting=c.weighting, cells=0, finished=0, begun=0, failed=0))
+        row = rows.setdefault(c.row, dict(encoder=c.encoder, workers=c.workers, weighting=c.weighting,
+                                          cells=0, finished=0, begun=0, failed=0))
         row['cells'] += 1
         if (folder/'lines.csv').exists(): row['finished'] += 1
         elif (folder/'error.txt').exists(): row['failed'] += 1
@@ -418,5 +424,6 @@ def plan_in_words(study: Study, table: pd.DataFrame, # from `estimate`
     ways = dict(measured='as a finished seed took', timed='by timing steps of pre-training on this machine')
     how = ', '.join(f'{sources[k]} {words}' for k, words in ways.items() if k in sources)
     cpu = (to_do * table['cpu_seconds']).sum()
-    return head + (f"{to_do.sum()} cells to run: {_duration(cpu)} of CPU time, {_duration(cpu / processes)} with {processes} process{'es' * (processes > 1)} "
+    return head + (f"{to_do.sum()} cells to run: {_duration(cpu)} of CPU time, "
+                   f"{_duration(cpu / processes)} with {processes} process{'es' * (processes > 1)} "
                    f'on idle cores ({how}); data and, where timed, probes come on top.')

@@ -88,8 +88,10 @@ def expand_workers(chosen: dict # label -> specification
 def target_contrasts(study: Study) -> pd.DataFrame: # columns workers, effect, target, of
     "The worker sets that are one target's alone ('alone'), or a set of the study without one target ('left out')"
     groups = {label: workers_by_target(spec) for label, spec in study.workers.items()}
-    alone = [dict(workers=k, effect='alone', target=t, of='') for k, own in groups.items() for t in own if k == _alone(t) and len(own) == 1]
-    without = [dict(workers=_without(whole, t), effect='left out', target=t, of=whole) for whole, own in groups.items() for t in own]
+    alone = [dict(workers=label, effect='alone', target=t, of='')
+             for label, own in groups.items() for t in own if label == _alone(t) and len(own) == 1]
+    without = [dict(workers=_without(whole, t), effect='left out', target=t, of=whole)
+               for whole, own in groups.items() for t in own]
     without = [r for r in without if r['workers'] in study.workers]
     return pd.DataFrame(alone + without, columns=['workers', 'effect', 'target', 'of'])
 
@@ -98,14 +100,16 @@ def _with_labels(key, choices):
     "A list or mapping of choices as a mapping from label to specification"
     if isinstance(choices, (str, int, float)): choices = [choices]
     if isinstance(choices, list): choices = {str(c): c for c in choices}
-    if not isinstance(choices, dict) or not choices: raise ValueError(f'{key} must be a list or a mapping from labels, and is {choices!r}.')
+    if not isinstance(choices, dict) or not choices:
+        raise ValueError(f'{key} must be a list or a mapping from labels, and is {choices!r}.')
     for label in map(str, choices):
         if len(label) > 60: raise ValueError(f'{key}: {label[:30]!r}... is too long to be a label; write LABEL: {label[:15]}...')
         if '/' in label: raise ValueError(f'{key}: {label!r} cannot be a label, which names a folder; write LABEL: {label}')
     return {str(k): ','.join(map(str, v)) if isinstance(v, list) else str(v) for k, v in choices.items()}
 
 # %% ../../nbs/71_studies.plan.ipynb #57eb60ea
-_types = dict(corpus=str, sets=list, pretrain=dict, baseline=dict, probes=list, amounts=list, random=int, points=int, optional=bool, question=str)
+_types = dict(corpus=str, sets=list, pretrain=dict, baseline=dict, probes=list, amounts=list,
+              random=int, points=int, optional=bool, question=str)
 _type_names = {str: 'text', dict: 'a mapping', int: 'a whole number', bool: 'true or false', list: 'a list'}
 
 def _check_keys(given):
@@ -154,10 +158,11 @@ def check_study(study: Study):
     for e, k, w in dict.fromkeys(pairs): check_settings(Settings(**cell_settings(study, Cell(e, k, w, study.seeds[0]))))
 
 def _check_settings(study):
-    "Raise `ValueError` for fields of `pretrain` that there are not, or that cells choose, and for points that do not divide the epochs"
+    "Raise `ValueError` for unknown fields of `pretrain`, those that cells choose, and points that do not divide the epochs"
     own = {'encoder', 'workers', 'weighting', 'seed'}
     free = [f.name for f in fields(Settings) if f.name not in own]
-    if odd := [k for k in study.pretrain if k not in free]: raise ValueError(f"pretrain has no key {odd[0]!r}; it has {', '.join(free)}.")
+    if odd := [k for k in study.pretrain if k not in free]:
+        raise ValueError(f"pretrain has no key {odd[0]!r}; it has {', '.join(free)}.")
     epochs = study.settings.epochs
     if not 1 <= study.points <= epochs or epochs % study.points:
         raise ValueError(f'{epochs} epochs cannot be divided into points={study.points}.')
@@ -198,7 +203,8 @@ def read_study(source, # path of a YAML file, or the name of a shipped study
               ) -> Study:
     "The study in a file; raises `ValueError` if there is none or it is wrong"
     path = shipped_studies().get(str(source), Path(source))
-    if not path.is_file(): raise ValueError(f"There is no study {str(source)!r}; give a YAML file, or one of {', '.join(shipped_studies())}.")
+    if not path.is_file():
+        raise ValueError(f"There is no study {str(source)!r}; give a YAML file, or one of {', '.join(shipped_studies())}.")
     try: given = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         line = f', line {e.problem_mark.line + 1}' if getattr(e, 'problem_mark', None) else ''

@@ -75,7 +75,7 @@ def probes_table(lines, draws, study: Study) -> pd.DataFrame:
 
 # %% ../../nbs/73_studies.study.ipynb #0a838f65
 def points_table(lines, draws, study: Study) -> pd.DataFrame:
-    "The mean score of every pre-trained row at every point of its pre-training, from the random-initialised encoder on; empty if there is one point"
+    "The mean score of every pre-trained row at every point of its pre-training, from the untrained encoder on; empty if there is one"
     if study.points < 2: return pd.DataFrame()
     tables, start = [], {}
     for step in sorted(lines.loc[lines['kind'] == 'pre-trained', 'step'].unique()):
@@ -99,11 +99,13 @@ def _rivals(comparison, study):
 def study_tables(study: Study, out: Path) -> dict: # name -> table
     "All tables of a study: scores, summary, ranking, differences, effects, averages, left_out, amounts, points, probes"
     lines, draws = finished_lines(study, out)
-    c, trained, base = comparison_at(lines, draws, study.probes[0], amount_name(study.amounts[-1])), lines['kind'] == 'pre-trained', study.baseline
+    c = comparison_at(lines, draws, study.probes[0], amount_name(study.amounts[-1]))
+    trained, base = lines['kind'] == 'pre-trained', study.baseline
     cost = lines[trained].drop_duplicates(['features', 'seed']).groupby('features')[['cpu_seconds', 'seconds', 'parameters']].mean()
-    more = {name: table(lines, draws, study) for name, table in dict(amounts=amounts_table, points=points_table, probes=probes_table).items()}
-    return dict(scores=lines, summary=c.summary().join(cost, 'features'), ranking=c.ranking(), differences=c.differences_table(_rivals(c, study)),
-                effects=c.effects(base['workers'], base['weighting']), averages=c.averages(), left_out=c.left_out(target_contrasts(study)), **more)
+    more = dict(amounts=amounts_table(lines, draws, study), points=points_table(lines, draws, study), probes=probes_table(lines, draws, study))
+    return dict(scores=lines, summary=c.summary().join(cost, 'features'), ranking=c.ranking(),
+                differences=c.differences_table(_rivals(c, study)), effects=c.effects(base['workers'], base['weighting']),
+                averages=c.averages(), left_out=c.left_out(target_contrasts(study)), **more)
 
 # %% ../../nbs/73_studies.study.ipynb #59053f0d
 def _complete(effects):
@@ -123,7 +125,8 @@ def verdict(report: dict, # with the tables of `study_tables`
     if len(study.seeds) > 1: seeds = f'{len(study.seeds)} seeds per cell; the intervals are over seeds and clips.'
     else: seeds = 'One seed per cell: the intervals of pre-trained rows are over clips alone, and another seed may give another order.'
     judged_by = 'mean over tasks' if last == 'mean' else f'score on {last}'
-    first = f'Highest of {len(ranking)} by the {judged_by}: {top.features}, {top.score:.3f}, first in {top.best:.0%} of the draws. {compared} {seeds}'
+    first = (f'Highest of {len(ranking)} by the {judged_by}: {top.features}, {top.score:.3f}, '
+             f'first in {top.best:.0%} of the draws. {compared} {seeds}')
     together = interaction_in_words(_complete(report['effects']), base['workers'], base['weighting'])
     return '\n\n'.join(text for text in (first, together) if text)
 
@@ -148,9 +151,12 @@ def study_figures(report: dict # with the tables of `study_tables`
                'Score against the cost of pre-training. No row on the front is beaten by one that costs no more.':
                    plot_cost(cost, 'seconds of pre-training on a GPU' if gpu else 'CPU seconds of pre-training')}
     if report['averages']['workers'].nunique() > 1:
-        figures['Worker sets and weightings, averaged over encoders. Lines that are not parallel are an interaction.'] = plot_interaction(report['averages'])
-    if len(report['left_out']): figures["What each target's workers give, averaged over encoders and weightings."] = plot_left_out(report['left_out'])
-    if len(report['amounts']): figures['Fewer labels for the probe.'] = plot_curves(report['amounts'], 'train', 'training clips of the probe', log=True)
+        figures['Worker sets and weightings, averaged over encoders. Lines that are not parallel are an interaction.'] = \
+            plot_interaction(report['averages'])
+    if len(report['left_out']):
+        figures["What each target's workers give, averaged over encoders and weightings."] = plot_left_out(report['left_out'])
+    if len(report['amounts']):
+        figures['Fewer labels for the probe.'] = plot_curves(report['amounts'], 'train', 'training clips of the probe', log=True)
     if len(report['points']):
         figures['More pre-training, from the random-initialised encoder on.'] = plot_curves(report['points'], 'step', 'pre-training steps')
     return figures
@@ -164,13 +170,17 @@ def _problems(report):
     "What is missing in a study, one sentence each"
     failed = [f'{name} failed: {why}' for name, why in report['failed'].items()]
     absent = [f'{name} is not there: {why}' for name, why in report['absent'].items()]
-    return failed + absent + [f'{name}: {len(paths)} clips could not be decoded, such as {paths[0]}.' for name, paths in report['clips_left_out'].items() if paths]
+    undecoded = [f'{name}: {len(paths)} clips could not be decoded, such as {paths[0]}.'
+                 for name, paths in report['clips_left_out'].items() if paths]
+    return failed + absent + undecoded
 
 def _introduction(report):
     "What was done, in a sentence"
     s = report['study']
-    return (f"{len(s['encoders'])} encoders, {len(s['weightings'])} weightings and {len(s['workers'])} worker sets, each combination pre-trained with "
-            f"{len(s['seeds'])} seed{'s' * (len(s['seeds']) > 1)} on {s['corpus']}, frozen, and probed ({s['probes'][0]}) on {', '.join(s['sets'])}; "
+    seeds = f"{len(s['seeds'])} seed{'s' * (len(s['seeds']) > 1)}"
+    return (f"{len(s['encoders'])} encoders, {len(s['weightings'])} weightings and {len(s['workers'])} worker sets, "
+            f"each combination pre-trained with {seeds} on {s['corpus']}, frozen, "
+            f"and probed ({s['probes'][0]}) on {', '.join(s['sets'])}; "
             f"{report['cpu_seconds'] / 60:.0f} CPU minutes.")
 
 # %% ../../nbs/73_studies.study.ipynb #84cf6503
@@ -183,14 +193,17 @@ def report_parts(report: dict # what `write_study_report` returns
              '# Scores', wide(report['summary'], ['features', 'seeds']).reset_index()]
     for caption, figure in study_figures(report).items(): parts += [caption, figure, command]
     if len(report['probes']):
-        parts += ['# Other probes', 'The same features, judged by other probes.', wide(report['probes'].assign(task=report['probes']['probe']), ['features']).reset_index()]
-    parts += ['# Paired differences', 'On the same clips, to the baseline of the study, the random-initialised encoder of the same architecture, and the hand-crafted features.',
+        by_probe = wide(report['probes'].assign(task=report['probes']['probe']), ['features'])
+        parts += ['# Other probes', 'The same features, judged by other probes.', by_probe.reset_index()]
+    parts += ['# Paired differences', 'On the same clips, to the baseline of the study, the random-initialised encoder '
+              'of the same architecture, and the hand-crafted features.',
               wide(report['differences'], ['features', 'than'], signed).reset_index()]
     if len(report['effects']):
         parts += ['# Effects', f"Against {base['workers']} with {base['weighting']}, averaged over encoders.",
                   wide(report['effects'], ['effect', 'workers', 'weighting'], signed).reset_index()]
     settings = yaml.safe_dump(report['study'], sort_keys=False, allow_unicode=True).strip()
-    return parts + ['# How it was made', command, f'$ {settings}', pd.DataFrame(list(report['versions'].items()), columns=['library', 'version'])]
+    libraries = pd.DataFrame(list(report['versions'].items()), columns=['library', 'version'])
+    return parts + ['# How it was made', command, f'$ {settings}', libraries]
 
 # %% ../../nbs/73_studies.study.ipynb #5c05ec3b
 def records(table: pd.DataFrame) -> list: # of dicts
@@ -201,8 +214,8 @@ def write_study_report(study: Study, out: Path, command: str, absent: dict, left
     "Write `scores.csv`, `report.json` and `report.html`"
     tables = study_tables(study, out)
     cpu = sum(cpu_seconds(job.folder) for job in jobs_of(study, out).values())
-    report = tables | dict(command=command, study=asdict(study), versions=versions(), cpu_seconds=round(cpu, 1), failed=failed_jobs(study, out),
-                           absent=absent, clips_left_out=left_out, verdict=verdict(tables, study))
+    report = tables | dict(command=command, study=asdict(study), versions=versions(), cpu_seconds=round(cpu, 1),
+                           failed=failed_jobs(study, out), absent=absent, clips_left_out=left_out, verdict=verdict(tables, study))
     write_atomically(out/'scores.csv', lambda p: tables['scores'].to_csv(p, index=False))
     as_json = {k: records(v) if isinstance(v, pd.DataFrame) else v for k, v in report.items() if k != 'scores'}
     write_atomically(out/'report.json', lambda p: p.write_text(json.dumps(as_json, indent=1) + '\n'))
@@ -228,11 +241,14 @@ def check_folder(study: Study, out: Path):
     begun, now = _begun_study(out), json.loads(json.dumps(asdict(study)))
     if begun is None: return
     for k in 'corpus', 'sets', 'pretrain', 'probes', 'amounts', 'random', 'points':
-        if begun[k] != now[k]: raise ValueError(f'The study in {out} was begun with {k}: {json.dumps(begun[k])}; choose another folder for {json.dumps(now[k])}.')
+        if begun[k] != now[k]:
+            raise ValueError(f'The study in {out} was begun with {k}: {json.dumps(begun[k])}; '
+                             f'choose another folder for {json.dumps(now[k])}.')
     for k in 'encoders', 'weightings', 'workers':
         for label in set(begun[k]) & set(now[k]):
             if begun[k][label] != now[k][label]:
-                raise ValueError(f'In the study in {out}, {label!r} of {k} means {begun[k][label]!r}; choose another label for {now[k][label]!r}.')
+                raise ValueError(f'In the study in {out}, {label!r} of {k} means {begun[k][label]!r}; '
+                                 f'choose another label for {now[k][label]!r}.')
 
 def record_study(study: Study, out: Path):
     "Write into `study.json` what the study is, beside choices that its cells had before"
@@ -250,7 +266,7 @@ def run_study(study: Study, # from `read_study` or `make_study`
               jobs: int | None = None, # processes; None: one per core, or one with a GPU
               quiet: bool = False # no progress bars?
              ) -> dict: # tables and facts: what report.json holds, and `scores`
-    "Run what is not finished yet, and write `scores.csv`, `report.json` and `report.html`; raises `ValueError` if `out` holds another study"
+    "Run what is not finished yet, and write scores and report; raises `ValueError` if `out` holds another study"
     out, processes = Path(out), process_count(jobs)
     check_folder(study, out)
     record_study(study, out)

@@ -51,12 +51,13 @@ class Worker(nn.Module):
 # %% ../../nbs/42_pretraining.workers.ipynb #37f352a3
 @patch(cls_method=True)
 def __init_subclass__(cls: Worker, **kwargs):
-    "Refuses a class that replaces `loss` and leaves `errors` as it was"
+    "Refuses a class that replaces `loss` and not `errors`; where a class replaces `errors` alone, its loss is their mean"
     super(Worker, cls).__init_subclass__(**kwargs)
     loss, errors = (next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ('loss', 'errors'))
     if loss < errors:
         raise TypeError(f'{cls.__name__} defines loss(z, batch); let it define errors(z, batch), which gives one '
                         f'error per clip, [B]: the loss is their mean.')
+    if errors < loss: cls.loss = Worker.loss
 
 # %% ../../nbs/42_pretraining.workers.ipynb #4b27afb6
 def _cosine_loss(prediction, target, reduction='mean'):

@@ -213,14 +213,14 @@ _Short = Annotated[str, typer.Option(autocompletion=among('repeat', 'pad', 'skip
 _Silence = Annotated[Optional[float], typer.Option(help='Draw no crop where it is softer than so many dB of full scale, such as -60.')]
 _Start = Annotated[Optional[str], typer.Option('--from', metavar='MODEL',
                    help='Go on from a run, a saved model or an id on the Hugging Face Hub, with its settings where none are given.')]
-_Probe = Annotated[Optional[str], typer.Option(autocompletion=among(*names['datasets']),
+_Probe = Annotated[Optional[str], typer.Option(metavar='SET', autocompletion=among(*names['datasets']),
                    help='A small labelled set, to probe its first task after every epoch; in history.csv, and the best encoder in best.safetensors.')]
 _Crops = Annotated[Optional[int], typer.Option(help='Crops per epoch; by default as many as cover the audio once. --stream needs it.')]
 
 _stopped = ('Finished epochs are kept; go on with `mtssl pretrain --resume --out {out}`, or, before the first has ended, '
             'with the same command.')
 _examples = ['mtssl pretrain ~/Music --out runs/mine', 'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty',
-             'mtssl pretrain --resume --out runs/mine', 'mtssl pretrain ~/More --from runs/mine --out runs/more',
+             'mtssl pretrain --resume --out runs/mine',
              'mtssl pretrain shards/*.tar --stream --crops-per-epoch 10000 --out runs/streamed']
 
 # %% ../../nbs/82_app.cli.ipynb #2da78a24
@@ -237,7 +237,7 @@ def pretrain(context: typer.Context,
              lr: Annotated[float, typer.Option(help='Highest learning rate.')] = 1.5e-3,
              wd: Annotated[float, typer.Option(help='Weight decay.')] = .01,
              sr: Rate = 22_050,
-             start: _Start = None, probe: _Probe = None,
+             start: _Start = None, probe_on: _Probe = None,
              stream: Annotated[bool, typer.Option('--stream', help='Cut crops straight from tar shards; nothing is decoded into a store.')] = False,
              resume: Annotated[bool, typer.Option('--resume', help='Continue an interrupted run with its own settings.')] = False,
              seed: Annotated[int, typer.Option(help='Of crops, weights and everything else.')] = 0,
@@ -245,19 +245,19 @@ def pretrain(context: typer.Context,
     "Pre-train an encoder on a folder of music."
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs,
                     crops_per_epoch=crops_per_epoch, seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
-    given = [k for k in (*settings, 'probe', 'stream') if context.get_parameter_source(k).name == 'COMMANDLINE']
+    given = [k for k in (*settings, 'probe_on', 'stream') if context.get_parameter_source(k).name == 'COMMANDLINE']
     if resume: _resume(out, sources, start, given, device, jobs)
-    else: _begin(sources, out, {k: v for k, v in settings.items() if not start or k in given}, start, probe, stream, device, jobs)
+    else: _begin(sources, out, {k: v for k, v in settings.items() if not start or k in given}, start, probe_on, stream, device, jobs)
     say(f"{out/'report.html'}")
     return _progress(out)
 
 # %% ../../nbs/82_app.cli.ipynb #6ac8ef34
-def _begin(sources, out, settings, start, probe, stream, device, jobs):
+def _begin(sources, out, settings, start, probe_on, stream, device, jobs):
     if not sources: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
     for source in sources:
         if not source.exists() and not (stream and '*' in source.name): raise ValueError(f'There is no folder {source}.')
     from mtssl.pretraining.runs import pretrain
-    pretrain(sources[0] if len(sources) == 1 else sources, out, stream=stream, start=start, cbs=_online_probes(probe),
+    pretrain(sources[0] if len(sources) == 1 else sources, out, stream=stream, start=start, cbs=_online_probes(probe_on),
              on_corpus=lambda corpus: show_problems(left_out(corpus)), device=device, jobs=jobs, quiet=asked.quiet, **settings)
 
 def _resume(out, sources, start, given, device, jobs):

@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 import torch
 from mtssl.core.arrays import seeded
-from mtssl.encoding.encoder import count_parameters, encoders
+from mtssl.encoding.encoder import encoders
 from mtssl.core.files import versions
 from mtssl.features.statistics import fit_statistics
 from mtssl.music.synth.mix import synthesise
@@ -50,7 +50,7 @@ def learn(spec, music, held_out, steps, bs, encoder):
     statistics = fit_statistics(music[:clips].split(bs), worker.targets, encoder.sr, encoder.hop) if worker.targets else None
     opt, times = torch.optim.AdamW([*encoder.parameters(), *worker.parameters()], lr=3e-3), []
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 3e-3, steps, pct_start=.1)
-    for step in range(steps):
+    for _ in range(steps):
         start = time.process_time()
         batch = make_batch(encoder, worker.view, encoder.analyse(music[torch.randperm(clips)[:bs]]), statistics)
         opt.zero_grad()

@@ -131,7 +131,8 @@ def impulse_responses(
     return nn.functional.normalize(torch.cat([direct, echoes], 1))
 
 # %% ../../nbs/41_pretraining.distortions.ipynb #b56bc4d3
-@distortions.register('reverb', imitates='rooms, halls', source='image sources, Allen and Berkley 1979; Kuttruff, Room Acoustics')
+@distortions.register('reverb', imitates='rooms, halls',
+                      source='image sources, Allen and Berkley 1979; Kuttruff, Room Acoustics')
 class Reverb(Distortion):
     "Plays a clip in a random room"
     limits = dict(rt60=(.02, 20), drr=(-60, 60), volume=(1, 1e6))
@@ -144,8 +145,9 @@ class Reverb(Distortion):
         self.check()
 
     def apply(self, wave, sr, draw):
-        (n, T), shape = wave.shape, (len(wave), 1)
-        rt60, drr, volume = self.between('rt60', shape, draw), self.between('drr', shape, draw), self.between('volume', shape, draw, log=True)
+        T, shape = wave.shape[1], (len(wave), 1)
+        rt60, drr = self.between('rt60', shape, draw), self.between('drr', shape, draw)
+        volume = self.between('volume', shape, draw, log=True)
         length = math.ceil(rt60.max().item() * sr) + 1
         responses = impulse_responses(rt60.to(wave), drr.to(wave), volume.to(wave), sr, length, draw)
         spare = next_fast_len(T + length - 1, real=True) - (T + length - 1)

@@ -133,11 +133,13 @@ class FrameTask:
     metric: str = None # by which settings are chosen; `None`: the first of the kind's
 
     def __post_init__(self):
-        if self.kind not in frame_kinds: raise ValueError(f"Task {self.name!r} is of kind {self.kind!r}; there are {', '.join(frame_kinds)}.")
+        if self.kind not in frame_kinds:
+            raise ValueError(f"Task {self.name!r} is of kind {self.kind!r}; there are {', '.join(frame_kinds)}.")
         own_metrics = frame_kinds[self.kind].metrics
         if self.metric is None: object.__setattr__(self, 'metric', own_metrics[0])
         if self.column is None: object.__setattr__(self, 'column', self.name)
-        if self.metric not in own_metrics: raise ValueError(f"Task {self.name!r} has metric {self.metric!r}; {self.kind} are judged by {' or '.join(own_metrics)}.")
+        if self.metric not in own_metrics:
+            raise ValueError(f"Task {self.name!r} has metric {self.metric!r}; {self.kind} are judged by {' or '.join(own_metrics)}.")
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #d2ebeb9f
 def _wrong(kind, times):
@@ -165,7 +167,8 @@ def check_frame_task(table: pd.DataFrame, # one row per clip: path, split, group
                     ):
     "Raise `ValueError` unless the times are sound and there are labelled clips to learn from and to be judged on"
     check_table(table)
-    if task.column not in table: raise ValueError(f"Task {task.name!r} wants column {task.column!r}; the table has {', '.join(table.columns)}.")
+    if task.column not in table:
+        raise ValueError(f"Task {task.name!r} wants column {task.column!r}; the table has {', '.join(table.columns)}.")
     labelled, test = _labelled(table, task), (table['split'] == 'test').to_numpy()
     for path, times in table.loc[labelled, ['path', task.column]].itertuples(index=False):
         if wrong := _problem(task.kind, times): raise ValueError(f"{path}, {task.name}: {wrong}.")
@@ -174,12 +177,13 @@ def check_frame_task(table: pd.DataFrame, # one row per clip: path, split, group
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #4edf2c91
 def _checked_frames(frames, step, table, name):
-    "The frames as float32 arrays; raises `ValueError` unless there is a finite matrix per clip, all of one width, and a time from frame to frame"
+    "The frames as float32 arrays; raises `ValueError` unless there is a finite matrix per clip, all of one width, and a step above 0"
     if not step > 0: raise ValueError(f'step={step} is not a time; it is the seconds from frame to frame, above 0.')
     frames = [np.asarray(x, 'float32') for x in frames]
     if len(frames) != len(table): raise ValueError(f"{name} has frames of {len(frames)} clips; the table has {len(table)}.")
     for path, x in zip(table['path'], frames):
-        if x.ndim != 2 or not len(x) or x.shape[-1] != frames[0].shape[-1]: raise ValueError(f"{name} has frames of shape {list(x.shape)} for {path}; each clip needs [N, {frames[0].shape[-1]}].")
+        if x.ndim != 2 or not len(x) or x.shape[-1] != frames[0].shape[-1]:
+            raise ValueError(f"{name} has frames of shape {list(x.shape)} for {path}; each clip needs [N, {frames[0].shape[-1]}].")
         if not np.isfinite(x).all(): raise ValueError(f"{name} has frames for {path} that are not finite.")
     return frames
 
@@ -189,7 +193,7 @@ class FrameResult:
     "Predictions of one probe on the test clips of one task with times"
     features: str # what the frames are called in tables
     task: FrameTask # what was asked
-    predictions: pd.DataFrame # one row per test clip: clip, group, truth, predicted, p [N, C], and per metric a score and `weight(METRIC)`
+    predictions: pd.DataFrame # one row per test clip: clip, group, truth, predicted, p [N, C], and per metric score and weight
     classes: list # the names of the C classes
     step: float # from frame to frame, s
     run: int = 0 # number of the repetition (another seed of the same frames)
@@ -213,7 +217,8 @@ def _frame_results(results, metric):
     results = [results] if isinstance(results, FrameResult) else list(results)
     if not results: raise ValueError('There are no results to score.')
     metric = metric or results[0].task.metric
-    if wrong := [r.task.name for r in results if metric not in r.predictions]: raise ValueError(f"Task {wrong[0]!r} is not judged by {metric}.")
+    if wrong := [r.task.name for r in results if metric not in r.predictions]:
+        raise ValueError(f"Task {wrong[0]!r} is not judged by {metric}.")
     return results, metric, *(len(set().union(*(r.predictions[c] for r in results))) for c in ('clip', 'group'))
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #4d77c440
@@ -293,7 +298,7 @@ def _with_frames(task, X, y, times, asked, step, C, most, divided):
     return dict(C=best, **setting), classes, p, [frame_kinds[task.kind].times(q, classes, step, **setting) for q in p]
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #18f5062a
-def probe_frames(frames: list, # of float [N_i, D], one matrix per clip of `table`, from `embed_frames` or `target_frames`; of width 0: chance
+def probe_frames(frames: list, # of float [N_i, D], one matrix per clip, from `embed_frames` or `target_frames`; of width 0: chance
                  step: float, # from frame to frame, s: `hop / sr`
                  table: pd.DataFrame, # one row per clip: path, split, group, and the task's column
                  task: FrameTask, # what to ask
@@ -305,7 +310,7 @@ def probe_frames(frames: list, # of float [N_i, D], one matrix per clip of `tabl
                  most: int = 20_000, # frames to learn from
                  seed: int = 0 # of the draw of held-out clips
                 ) -> FrameResult:
-    "Fit on the training (and validation) clips, frame by frame, predict the times of the test clips; raises `ValueError` for frames that do not fit the table"
+    "Fit on the frames of training (and validation) clips, predict the times of test clips; raises `ValueError` for frames that do not fit"
     table = table.reset_index(drop=True)
     check_frame_task(table, task)
     frames, kind = _checked_frames(frames, step, table, name), frame_kinds[task.kind]
@@ -313,7 +318,8 @@ def probe_frames(frames: list, # of float [N_i, D], one matrix per clip of `tabl
     fit, judge, truth = np.flatnonzero(labelled & ~test), np.flatnonzero(labelled & test), table[task.column].tolist()
     groups, valid = table['group'].to_numpy(object), (table['split'] == 'valid').to_numpy()
     y, times = [kind.classes(truth[i], len(frames[i]), step) for i in fit], [truth[i] for i in fit]
-    if len(known := set(np.concatenate(y)) - {''}) < 2: raise ValueError(f"Task {task.name!r} has {len(known)} class in the frames to learn from; it takes two.")
+    if len(known := set(np.concatenate(y)) - {''}) < 2:
+        raise ValueError(f"Task {task.name!r} has {len(known)} class in the frames to learn from; it takes two.")
     if frames[0].shape[1] == 0: chosen, (classes, p, predicted) = {}, _without_frames(task, times, y, [len(frames[i]) for i in judge], step)
     else:
         X, asked = ([_with_context(frames[i], context) for i in rows] for rows in (fit, judge))
@@ -368,7 +374,8 @@ def show(self: FrameResult,
         ): # the figure
     "Draw truth and prediction over one clip: chords as segments, coloured by root; beats with the probability of each frame"
     p, metric = self.predictions, self.task.metric
-    if clip is not None and clip not in set(p['clip']): raise ValueError(f"There is no test clip {clip!r}; there are {len(p)}, such as {p['clip'][0]!r}.")
+    if clip is not None and clip not in set(p['clip']):
+        raise ValueError(f"There is no test clip {clip!r}; there are {len(p)}, such as {p['clip'][0]!r}.")
     row = p.sort_values(metric, kind='stable').iloc[len(p) // 2] if clip is None else p[p['clip'] == clip].iloc[0]
     if ax is None: ax = Figure(figsize=(7, 1.7), layout='constrained').subplots()
     dict(chords=_show_chords, beats=_show_beats)[self.task.kind](row, self.classes, self.step, ax)
@@ -404,7 +411,8 @@ def frame_difference(a, # a `FrameResult`, or several repetitions
     "Score of `a` minus score of `b`, with the 95 % bootstrap interval of the difference; raises `ValueError` if their clips differ"
     a, metric, *sizes = _frame_results(a, metric)
     b = _frame_results(b, metric)[0]
-    if odd := len(set().union(*(r.predictions['clip'] for r in a)) ^ set().union(*(r.predictions['clip'] for r in b))): raise ValueError(f"A paired difference needs the same test clips; {odd} are on one side only.")
+    if odd := len(set().union(*(r.predictions['clip'] for r in a)) ^ set().union(*(r.predictions['clip'] for r in b))):
+        raise ValueError(f"A paired difference needs the same test clips; {odd} are on one side only.")
     values = _frame_values(a, metric, replicates, seed) - _frame_values(b, metric, replicates, seed)
     smaller = min(np.mean(values[1:] >= 0), np.mean(values[1:] <= 0))
     return Difference(**vars(score_interval(values, metric, *sizes)), p=float(min(1, 2 * max(smaller, 1 / replicates))))

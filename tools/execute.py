@@ -42,6 +42,8 @@ def execute(path):
     "Run the notebook at `path`, store its outputs, return an error text or None"
     skip = {c.id: skipped(c) for c in NBProcessor(path, procs=FrontmatterProc, process=True).nb.cells}
     nb, start = read_nb(path), time.time()
+    for cell in nb.cells:
+        if cell.cell_type == 'code': cell.outputs = []
     shell = CaptureShell(path, mpl_format='png')
     shell._cell_idx = None
     shell._run("import matplotlib; matplotlib.rcParams['figure.dpi'] = 72; matplotlib.rcParams['savefig.dpi'] = 72")

@@ -80,7 +80,7 @@ class _FixedAnalysis(nn.Module):
         self.sr, self.hop, self.n_fft, self.made = sr, hop, n_fft, {}
 
     def of(self, wave: torch.Tensor # `[B, T]`
-          ) -> 'FixedAnalysis': # with the same tables
+          ) -> '_FixedAnalysis': # with the same tables
         "The analysis of a wave"
         analysis = copy.copy(self)
         analysis.wave, analysis.n_frames = wave, wave.shape[-1] // self.hop

@@ -28,11 +28,12 @@ from .audio import AudioError, decode_tracks, from_int16, is_audio_name, load_au
 from .sources import Track, is_hugging_face, open_source, open_sources, tar_extensions
 
 # %% ../../nbs/12_music.corpus.ipynb #fb6e4356
-_version, _manifest_name, _journal_name = 3, 'manifest.parquet', 'journal.sqlite'
-_columns = dict(path=pa.string(), group=pa.string(), shard=pa.int32(), offset=pa.int64(), n_samples=pa.int64(), seconds=pa.float64(),
+_version, _manifest_name, _journal_name = 2, 'manifest.parquet', 'journal.sqlite'
+_columns = dict(path=pa.string(), group=pa.string(), shard=pa.int32(), offset=pa.int64(), frames=pa.int64(), seconds=pa.float64(),
                 source_sr=pa.int32(), channels=pa.int32(), format=pa.string(), peak=pa.float32(), problem=pa.string(),
                 bytes=pa.int64(), modified=pa.int64(), digest=pa.string(), file=pa.binary(), levels=pa.binary())
-_shown = [c for c in _columns if c not in ('file', 'levels')]
+_names = dict(frames='n_samples') # what a column of the file is called by everything else
+_shown = [_names.get(c, c) for c in _columns if c not in ('file', 'levels')]
 
 def _shard_path(store, shard): return Path(store) / f'shard-{shard:05}.i16'
 
@@ -54,10 +55,10 @@ create table if not exists tracks (file blob primary key, path text, "group" tex
                                    problem text, bytes int, modified int, digest text, position int);
 create index if not exists by_path on tracks (path);
 create index if not exists by_digest on tracks (digest);
-create table if not exists samples (digest text primary key, shard int, "offset" int, n_samples int, levels blob);
+create table if not exists samples (digest text primary key, shard int, "offset" int, frames int, levels blob);
 """
 _manifest_rows = """
-select t.path, t."group", ifnull(s.shard, -1), ifnull(s."offset", 0), ifnull(s.n_samples, 0), ifnull(s.n_samples, 0) / ?,
+select t.path, t."group", ifnull(s.shard, -1), ifnull(s."offset", 0), ifnull(s.frames, 0), ifnull(s.frames, 0) / ?,
        source_sr, channels, format, peak,
        case when o.position < t.position then 'duplicate, the same sound as ' || o.path else t.problem end,
        t.bytes, t.modified, t.digest, t.file, s.levels
@@ -78,7 +79,7 @@ def _open_journal(store):
         db.execute('pragma locking_mode = exclusive')
         db.execute('begin exclusive')
         for statement in _schema.split(';'): db.execute(statement)
-        db.execute('select n_samples from samples limit 1')
+        db.execute('select frames from samples limit 1')
     except sqlite3.DatabaseError as e:
         db.close()
         reasons = {'locked': f'Another process is writing the corpus in {store}: wait until it ends, or choose another folder.',
@@ -138,7 +139,7 @@ def _resume(self: _Writer):
     if self.store: self._forget_lost()
     last, = self.db.execute('select max(shard) from samples').fetchone()
     self.shard = self.live if last is None or last < self.live else last
-    end = 'select ifnull(max("offset" + n_samples), 0) from samples where shard = ?'
+    end = 'select ifnull(max("offset" + frames), 0) from samples where shard = ?'
     self.position, = self.db.execute(end, [self.shard]).fetchone()
     self.commit()
 
@@ -148,7 +149,7 @@ def _forget_lost(self: _Writer):
     for shard, in self.db.execute('select distinct shard from samples').fetchall():
         path = _shard_path(self.store, shard)
         size = path.stat().st_size // 2 if path.exists() else 0
-        self.db.execute('delete from samples where shard = ? and "offset" + n_samples > ?', [shard, size])
+        self.db.execute('delete from samples where shard = ? and "offset" + frames > ?', [shard, size])
 
 # %% ../../nbs/12_music.corpus.ipynb #04eeecaf
 # problems of the content, which stay until the file changes
@@ -290,9 +291,11 @@ def read(self: Corpus,
         ) -> pd.DataFrame: # one row per track
     "Columns of the manifest; raises `ValueError` if it is damaged"
     filters = [('shard', '>=', 0)] if usable else None
-    try: return pq.read_table(self._source(), columns=names, filters=filters, page_checksum_verification=True).to_pandas()
+    columns = [{v: k for k, v in _names.items()}.get(n, n) for n in names]
+    try: table = pq.read_table(self._source(), columns=columns, filters=filters, page_checksum_verification=True)
     except (OSError, pa.ArrowInvalid):
         raise ValueError(f'{self._source()} is damaged: remove it and build the corpus again.') from None
+    return table.to_pandas().rename(columns=_names)
 
 @patch(as_prop=True)
 def problems(self: Corpus) -> pd.DataFrame: # path and problem

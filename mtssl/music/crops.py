@@ -127,7 +127,7 @@ def sounding(self: Corpus,
             ) -> tuple: # track numbers, first samples, lengths; int64 [S] each
     "The stretches of all tracks that sound"
     block, stretches, first = max(1, round(self.sr / 4)), [], 0
-    for batch in pq.ParquetFile(self._source()).iter_batches(2000, columns=['shard', 'n_samples', 'levels']):
+    for batch in pq.ParquetFile(self._source()).iter_batches(2000, columns=['shard', 'frames', 'levels']):
         rows = batch.to_pandas().query('shard >= 0')
         n_levels = rows.levels.str.len().to_numpy(np.int64)
         owner = np.repeat(np.arange(len(rows)), n_levels)
@@ -136,7 +136,7 @@ def sounding(self: Corpus,
         starts = loud & ((index == 0) | ~np.roll(loud, 1))
         ends = loud & (np.roll(index, -1) == 0) | loud & ~np.roll(loud, -1)
         begin = index[starts] * block
-        stop = np.minimum((index[ends] + 1) * block, rows.n_samples.to_numpy()[owner[ends]])
+        stop = np.minimum((index[ends] + 1) * block, rows.frames.to_numpy()[owner[ends]])
         stretches.append((owner[starts] + first, begin, stop - begin))
         first += len(rows)
     return tuple(np.concatenate(x).astype(np.int64) for x in zip(*stretches)) if stretches else (np.arange(0),) * 3

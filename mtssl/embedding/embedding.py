@@ -95,7 +95,7 @@ def layer_sizes(encoder: Encoder # in any mode
 def layer_slices(encoder: Encoder, # in any mode
                  layers: list | None = None # indices of the layers that were pooled; None: first, middle, last
                 ) -> dict: # index -> slice
-    "Which columns of an embedding are which layer's"
+    "Which columns of an embedding belong to which layer"
     sizes = layer_sizes(encoder)
     layers = layers or default_layers(len(sizes))
     ends = np.cumsum([0] + [2 * sizes[i] for i in layers])
@@ -115,13 +115,13 @@ def embed_frames(encoder: Encoder, # in evaluation mode
     return torch.cat(frames, 1).T.float().cpu().numpy()
 
 # %% ../../nbs/50_embedding.embedding.ipynb #4b29fca0
-def embed_waves(encoder, # an `Encoder` in evaluation mode, or a list of such with one sample rate and one front-end
+def embed_waves(encoder, # an `Encoder` in evaluation mode, or a list of them with one sample rate and one front-end
                 waves: Iterable, # of float32 `[T_i]` at the encoder's sample rate
-                layers: list | None = None, # as `embed_wave` has them
-                window: float = 60., # as `embed_wave` has it
-                average: str = 'frames', # as `embed_wave` has it
+                layers: list | None = None, # as in `embed_wave`
+                window: float = 60., # as in `embed_wave`
+                average: str = 'frames', # as in `embed_wave`
                 bs: int = None # clips per batch at most; None: 16 s of sound
-               ) -> Iterator: # of `[D]` float32 in order; of several encoders, of lists of such
+               ) -> Iterator: # of `[D]` float32 in order; for several encoders, of lists of such vectors
     "The embeddings of many recordings; neighbours of one length are encoded together"
     encoders = [encoder] if isinstance(encoder, Encoder) else list(encoder)
     for batch in batches(waves, bs or (lambda length: _windows_at_once(encoders[0], length))):
@@ -138,7 +138,7 @@ def _embed_batch(encoders, batch, layers):
 
 # %% ../../nbs/50_embedding.embedding.ipynb #2d674234
 def model_digest(encoder: Encoder, # with its weights
-                 *way # in which it is asked
+                 *way # how it is asked, such as layers, window and average
                 ) -> str: # 32 hexadecimal digits
     "A digest of an encoder, its weights, this package's version, and the way it is asked"
     def as_bytes(tensor): return tensor.cpu().contiguous().flatten().view(torch.uint8).numpy() if tensor.numel() else ''

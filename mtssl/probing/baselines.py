@@ -38,7 +38,7 @@ def features_of(function, # from waves float32 [B, T] to vectors [B, D]
                 window: int = None, # longest piece to describe at once, in samples; `None`: clips are described whole
                 bs: int = 16 # most clips per batch
                 ) -> np.ndarray: # float32 [n, D]
-    "The vectors that any function makes of waves, in order; of a long clip, the mean of its equal pieces' vectors"
+    "The vectors that any function makes of waves, in order; for a long clip, the mean of the vectors of its equal pieces"
     counts = []
     def pieces():
         for wave in waves:
@@ -106,12 +106,12 @@ def embed_set(encoder, # an `Encoder`, or name -> `Encoder`: all with one sample
               dataset: LabelledSet, # whose clips
               layers: list | None = None, # indices of the layers to pool; None: first, middle, last
               window: float = 60., # longest piece of a clip to encode at once, s
-              average: str = 'frames', # of a longer one: over 'frames' or 'windows', see `embed_wave`
+              average: str = 'frames', # how a longer one is averaged: over 'frames' or 'windows', see `embed_wave`
               cache=None, # folder where vectors are kept; None: nowhere
               bs: int = None, # most clips per batch; None: 16 s of sound
               *,
               quiet: bool = False # no progress bar
-             ): # `[n, D]` float32; of several encoders, name -> `[n, D]`
+             ): # `[n, D]` float32; for several encoders, name -> `[n, D]`
     "Embeddings of a labelled set's clips, from `cache` where they are there"
     models, way, clips = encoder if isinstance(encoder, dict) else {'': encoder}, (layers, window,
                                                                                    average), range(len(dataset))
@@ -133,13 +133,13 @@ def encoder_features(model, # a run's or a saved encoder's folder, or its id on 
                      dataset: LabelledSet, # whose clips
                      layers=None, # indices of the layers to pool; 'each': one row per layer; `None`: first, middle, last together
                      window: float = 60., # longest piece of a clip to describe at once, s
-                     average: str = 'frames', # of a longer one: over 'frames' or 'windows', see `embed_wave`
+                     average: str = 'frames', # how a longer one is averaged: over 'frames' or 'windows', see `embed_wave`
                      cache=None, # folder where embeddings are kept; `None`: nowhere
                      seeds: int = 3, # how many untrained encoders
                      *,
                      device=None, # where encoders run; `None`: the CPU
                      quiet: bool = False # no progress bar
-                     ) -> dict: # row -> features [n, D], a list of such, or `None`
+                     ) -> dict: # row -> features [n, D], a list of them, or `None`
     "Features of every clip for the rows that a probe of one encoder needs"
     encoder, name = Encoder.from_pretrained(model, device=device or 'cpu'), f'encoder {getattr(model, "name", model)}'
     chosen = list(range(len(layer_sizes(encoder)))) if layers == 'each' else layers

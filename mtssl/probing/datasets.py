@@ -51,9 +51,9 @@ def synth(train: int = 500, # clips for training
           test: int = 1000, # clips for testing
           seconds: float = 6., # length of a clip [s]
           sr: int = 22050, # sample rate [Hz]
-          exact: bool = False, # two tasks more: the key as a key, and the tempo in beats per minute
+          exact: bool = False, # add two tasks: the key as a key, and the tempo in beats per minute
           *,
-          seeds: tuple = (1, 2), # of the training and of the test clips; two different ones
+          seeds: tuple = (1, 2), # of the training clips and of the test clips; they must differ
           jobs: int = None, # processes; `None`: one per core
           quiet: bool = False # no progress bar
           ) -> LabelledSet:
@@ -76,7 +76,7 @@ def save_set(dataset: LabelledSet, # any labelled set
              out, # a folder, made if need be
              sr: int = 22050 # sample rate [Hz] of the files
              ) -> Path: # the CSV
-    "Write `labels.csv` and one 16-bit wave file per clip; raises `ValueError` rather than write over a set or outside `out`"
+    "Write `labels.csv` and one 16-bit wave file per clip; raises `ValueError` rather than overwrite a set or write outside `out`"
     out, table = Path(out), dataset.table.copy()
     if (out / 'labels.csv').exists():
         raise ValueError(f"{str(out)!r} holds a labels.csv already; give another folder.")
@@ -92,7 +92,7 @@ def save_set(dataset: LabelledSet, # any labelled set
 
 # %% ../../nbs/62_probing.datasets.ipynb #2efb004d
 def _find_tasks(table):
-    "One task per column of classes, which are no decimal numbers, and one per set of columns `NAME.CLASS` of zeros and ones"
+    "One task per column of classes, which are not decimal numbers, and one per set of columns `NAME.CLASS` of zeros and ones"
     columns = [c for c in table if c not in ('path', 'split', 'group')]
     def binary(column): return column.dropna().isin(['0', '1', '0.0', '1.0']).all()
     def decimal(column): return column.dropna().str.fullmatch(r'[-+]?\d*\.\d+(e[-+]?\d+)?', flags=re.I).all()
@@ -106,7 +106,7 @@ def _check_drawn(dataset):
 
 # %% ../../nbs/62_probing.datasets.ipynb #e6112d65
 def _read_table(path, root, tasks):
-    "A CSV's table with its labels as their tasks want them, the tasks, and what loads its clips"
+    "A CSV's table with its labels in the form their tasks want, the tasks, and what loads its clips"
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}; give a CSV with a column 'path' and columns of labels.")
     table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[''])
@@ -149,7 +149,7 @@ def csv(path, # the CSV, or a folder that holds `labels.csv`
 @datasets.register('folder', tasks='class', classes='your folders', hours='', licence='yours', metric='accuracy',
                    splits='folders train, valid, test, or drawn by groups', where='a folder per class')
 def folder(root, # a folder of class folders
-           test: float = .2, # share of the clips for testing, if the top folders are no splits
+           test: float = .2, # share of the clips for testing, if the top folders are not splits
            *,
            seed: int = 0 # of that draw
            ) -> LabelledSet: # named after the folder
@@ -173,7 +173,7 @@ def folder(root, # a folder of class folders
     return dataset
 
 # %% ../../nbs/62_probing.datasets.ipynb #6fdb3a7b
-def labelled_set(source, # a `LabelledSet`, a CSV, a folder (of class folders, or with a `labels.csv`), or such as `'synth(test=200)'`
+def labelled_set(source, # a `LabelledSet`, a CSV, a folder (of class folders, or with a `labels.csv`), or a name, as in `'synth(test=200)'`
                  *,
                  quiet: bool = False, # no progress bar, for sets that take time
                  **arguments # for the function that reads it

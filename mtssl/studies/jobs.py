@@ -77,7 +77,7 @@ def _stored_set(folder):
     "The labelled set in a folder, None where there is none; raises `RuntimeError` for one that this version cannot read"
     if not (folder/'set.json').exists(): return None
     try: return open_set(folder)
-    except (ValueError, TypeError, KeyError) as e:
+    except (ValueError, TypeError, KeyError, OSError) as e:
         raise RuntimeError(f'{folder} is damaged, or another version of mtssl made it: '
                            f'remove that folder, and run the study again. ({e})') from None
 

@@ -123,7 +123,7 @@ class _Writer:
 @patch
 def _take_over(self: _Writer):
     "Rows of the manifest into the journal"
-    add_samples = 'insert or ignore into samples values (:digest, :shard, :offset, :n_samples, :levels)'
+    add_samples = 'insert or ignore into samples values (:digest, :shard, :offset, :frames, :levels)'
     add_track = ('insert or replace into tracks values (:file, :path, :group, :source_sr, :channels, :format, :peak, '
                  ':problem, :bytes, :modified, :digest, null)')
     for batch in pq.ParquetFile(self.store / _manifest_name, page_checksum_verification=True).iter_batches(5000):

@@ -27,10 +27,10 @@ class Encoder(nn.Module):
 
     def frames(self,
         wave: torch.Tensor, # sound `[B, T]` at `sr`
-        analysis: Analysis | None, # the wave's `Analysis` at `front_hop`; None where `front_hop` is None
+        analysis: Analysis | None = None # the wave's `Analysis` at `front_hop`; not given where `front_hop` is None
     ) -> list: # outputs of the layers in order, each `[B, D_l, n_l]`; the last is z
         "The encoder's layers; subclasses write this one method"
-        raise TypeError(f'{type(self).__name__} must define frames(wave, analysis).')
+        raise TypeError(f'{type(self).__name__} must define frames(wave), or frames(wave, analysis) where it has a front_hop.')
 
 # %% ../../nbs/30_encoding.encoder.ipynb #d0e1d323
 @patch
@@ -85,7 +85,8 @@ def _outputs(self: Encoder, wave, analysis):
     if wave.ndim != 2: raise ValueError(f'An encoder takes waves of shape [B, T], not {list(wave.shape)}.')
     if wave.shape[1] < self.hop:
         raise ValueError(f'A wave of {wave.shape[1]} samples is shorter than one hop of {self.hop}.')
-    outs = self.frames(wave, self._front(wave, analysis))
+    front = self._front(wave, analysis)
+    outs = self.frames(wave) if front is None else self.frames(wave, front)
     if not torch.compiler.is_compiling(): self._check(outs, wave)
     return outs
 

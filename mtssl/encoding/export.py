@@ -186,7 +186,7 @@ class _Deployed(nn.Module):
         self.groups = [s[0] if len(set(s)) == 1 else None for s in sizes] # None: depends on the length
         self.encoder = _open_length(encoder)
 
-    def layers(self, wave): return self.encoder.frames(wave, self.analysis and self.analysis.of(wave))
+    def layers(self, wave): return self.encoder.frames(wave, *([self.analysis.of(wave)] if self.analysis else []))
 
     def forward(self, wave):
         n = wave.shape[-1] // self.hop

@@ -152,7 +152,7 @@ def _window(source_sr, sr, offset, duration, run_in):
 
 # %% ../../nbs/10_music.audio.ipynb #e4763bdc
 def _check_arguments(path, sr, offset, duration):
-    "Raise `AudioError` for a sample rate, offset or duration that cannot be"
+    "Raise `AudioError` for a sample rate, offset or duration that is not allowed"
     if sr is not None and not 1000 <= sr <= 384_000:
         raise AudioError(path, f'sr={sr} Hz was asked for; 1,000 to 384,000 Hz are allowed')
     if not 0 <= offset < np.inf: raise AudioError(path, f'offset={offset} s was asked for; it must be 0 or more')
@@ -325,7 +325,7 @@ def is_audio_name(name: str) -> bool:
 # %% ../../nbs/10_music.audio.ipynb #f8d38118
 def walk_audio(folder # where to look, sub-folders included
               ): # yields `Path`s, in the order of their text
-    "Find audio files in `folder` by their extensions, and sub-folders that may not be opened; raises `AudioError` if it is no folder"
+    "Find audio files in `folder` by their extensions, and sub-folders that may not be opened; raises `AudioError` if it is not a folder"
     if not Path(folder).is_dir():
         raise AudioError(folder, 'a file where a folder is wanted' if Path(folder).exists() else 'there is no such folder')
     yield from map(Path, _walk(os.fspath(folder), set()))

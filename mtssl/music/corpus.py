@@ -173,7 +173,7 @@ def known(self: _Writer, track):
 
 @patch
 def add(self: _Writer, track, position, samples, facts):
-    "Enter a track and, if no other had them, its samples; without samples, with its problem"
+    "Enter a track and, if no other had them, its samples; a track without samples is entered with its problem"
     row = dict(source_sr=0, channels=0, format='', peak=0., problem='', digest='') | facts
     if samples is not None and not self.db.execute('select 1 from samples where digest = ?', [row['digest']]).fetchone():
         shard, offset = self._write(samples)
@@ -186,7 +186,7 @@ def add(self: _Writer, track, position, samples, facts):
 # %% ../../nbs/12_music.corpus.ipynb #02493e97
 @patch
 def _write(self: _Writer, samples):
-    "Append samples to a shard; its number and their offset"
+    "Append samples to a shard, and return its number and their offset"
     if self.store is None: return 0, 0
     if self.position and self.position + len(samples) > self.shard_samples:
         self.commit()
@@ -210,7 +210,7 @@ def _cut(self: _Writer):
 # %% ../../nbs/12_music.corpus.ipynb #749c7ae3
 @patch
 def commit(self: _Writer):
-    "Samples onto the disk, then the journal"
+    "Force the samples onto the disk, then close the journal's transaction"
     if self.file: os.fsync(self.file.fileno())
     self.db.execute('commit')
     self.db.execute('begin exclusive')
@@ -224,7 +224,7 @@ def _close(self: _Writer):
 # %% ../../nbs/12_music.corpus.ipynb #426dc112
 @patch
 def _export(self: _Writer, sink, sources):
-    "Write the manifest, batch by batch; the shards that it names"
+    "Write the manifest, batch by batch, and return the shards that it names"
     facts = dict(version=_version, sr=self.sr, shards=max(self.live, self.shard + 1), sources=sources)
     schema = pa.schema(list(_columns.items()), metadata={'mtssl': json.dumps(facts)})
     used, rows = set(), self.db.execute(_manifest_rows, [float(self.sr), self.unique])
@@ -238,7 +238,7 @@ def _export(self: _Writer, sink, sources):
 # %% ../../nbs/12_music.corpus.ipynb #fb8cd7b1
 @patch
 def finish(self: _Writer, sources=()):
-    "Make the store a corpus: manifest in place, then journal and unused shards away"
+    "Make the store a corpus: put the manifest in place, then remove the journal and unused shards"
     self.commit()
     self._close()
     if self.store is None:
@@ -379,7 +379,7 @@ def _from_arrays(writer, items, advance):
 
 # %% ../../nbs/12_music.corpus.ipynb #21e63a65
 def _sort_source(source):
-    "Sources that have names, and waves: one of them is None"
+    "The source as names of sources, and as waves: one of the two is None"
     if isinstance(source, (str, os.PathLike)): return [source], None
     items = iter(source)
     first = next(items, None)
@@ -407,7 +407,7 @@ def _disk_space(store, progress):
         raise full from None
 
 # %% ../../nbs/12_music.corpus.ipynb #3360be39
-def build_corpus(source, # what `open_source` takes, a list of such, or an iterable of `(name, wave)` or `(name, wave, group)` at `sr`
+def build_corpus(source, # what `open_source` takes, a list of those, or an iterable of `(name, wave)` or `(name, wave, group)` at `sr`
                  store, # folder to write; None: only the manifest, crops are decoded from the files
                  sr: int = 22050, # sample rate of the store, Hz
                  *, group='folder', # 'folder', 'top' (outermost folder), or a function from a track's name to its group
@@ -415,7 +415,7 @@ def build_corpus(source, # what `open_source` takes, a list of such, or an itera
                  jobs: int = None, # processes that decode; None: one per core
                  quiet: bool = False # no progress bar?
                 ) -> Corpus: # a `FileCorpus` without `store`
-    "Decode `source` into `store`, continue, or bring it up to date; raises `AudioError` for no audio, `OSError` for a full disk"
+    "Decode `source` into `store`, continue, or bring it up to date; raises `AudioError` if there is no audio, `OSError` if the disk is full"
     if not 1000 <= sr <= 384_000: raise ValueError(f'sr={sr} Hz was asked for; 1,000 to 384,000 Hz are allowed.')
     facts = store and _read_facts(store)
     if facts and facts['sr'] != sr:

@@ -55,7 +55,7 @@ def check_crops(short, silence):
 # %% ../../nbs/13_music.crops.ipynb #2e95ca90
 @patch
 def plan(self: RandomCrops,
-         epoch: int = None # from 0; None: the one set
+         epoch: int = None # from 0; None: the one that was set
         ) -> tuple: # numbers of the tracks int64 [n], first samples int64 [n], or [n, 2] with `pairs`
     "Every crop of an epoch"
     key = 0 if self.fixed else (self.epoch if epoch is None else epoch) + 1
@@ -89,7 +89,7 @@ def _locate(points, begins, lengths):
 
 @patch
 def _starts(self: RandomCrops, tracks, within):
-    "First samples of crops that hold the points `within` their tracks; of a short track, the sample to begin repeating at"
+    "First samples of crops that hold the points `within` their tracks; for a short track, the sample to begin repeating at"
     lengths = self.corpus.n_samples[tracks]
     short = 0 if self.short == 'pad' else within
     fitting = within * np.maximum(lengths - self.n_samples + 1, 1) // np.maximum(lengths, 1)
@@ -98,7 +98,7 @@ def _starts(self: RandomCrops, tracks, within):
 # %% ../../nbs/13_music.crops.ipynb #ded8d710
 def fill(out, # float32 [C], to write into
          samples, # int16 [T], a track
-         start: int, # first sample of the crop; of a track shorter than C, the sample to begin repeating at
+         start: int, # first sample of the crop; for a track shorter than C, the sample to begin repeating at
          short: str = 'repeat' # or 'pad'
         ):
     "Write one crop of a track as a wave of full scale 1"

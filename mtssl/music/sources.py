@@ -23,7 +23,7 @@ from .audio import AudioError, is_audio_name, walk_audio
 class Track:
     "One audio file, wherever it lies"
     path: str # its name in the corpus, with forward slashes
-    file: str # the file itself; of an entry in an archive, a name that no other track has
+    file: str # the file itself; for an entry in an archive, a name that no other track has
     group: str # what must stay together when data are split
     bytes: int = -1 # size; -1: not known
     modified: int = 0 # time of the last change, ns
@@ -70,12 +70,12 @@ def folder_tracks(folder, # sub-folders included
                   group=folder_group, # function from a name to a group
                   prefix: str = '' # before every name
                  ): # yields `Track`s
-    "Every audio file of a folder, named from there; raises `AudioError` if it is no folder"
+    "Every audio file of a folder, named from there; raises `AudioError` if it is not a folder"
     for file in walk_audio(folder): yield _file_track(file, prefix + file.relative_to(folder).as_posix(), group)
 
 # %% ../../nbs/11_music.sources.ipynb #f9dc50d1
 def _lines(file):
-    "Non-empty lines of a text file that are no comments"
+    "Non-empty lines of a text file that are not comments"
     with open(file, encoding='utf-8-sig', errors='surrogateescape') as f:
         for line in f:
             if (line := line.strip('\r\n').strip()) and not line.startswith('#'): yield line

@@ -4,8 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-import soundfile
-from conftest import broken, mtssl, run, tune
+from conftest import broken, mtssl, run
 from mtssl import __version__
 from mtssl.app.cli import app
 from mtssl.app.console import examples
@@ -93,7 +92,7 @@ def plain_environment(installed): return {k: v for k, v in installed.env.items()
 
 def parsed(words):
     "The command that `words` call, and its context; fails where they are not understood"
-    command, context = commands[()], None
+    command = commands[()]
     while hasattr(command, 'commands'):
         assert words[0] in command.commands, f'there is no command {words[0]!r}'
         command, words = command.commands[words[0]], words[1:]

@@ -1,5 +1,5 @@
 """The wheel holds the package and nothing else, and works far from the checkout."""
-import json, resource, sys, zipfile
+import json, resource, zipfile
 from email import message_from_string
 
 import pytest

@@ -284,7 +284,7 @@ def export_program(encoder: Encoder, # in any mode
 # %% ../../nbs/36_encoding.export.ipynb #084c607f
 def _onnx_libraries() -> tuple: # onnx, onnxruntime
     "The libraries of the extra `export`; raises `ValueError` where one is missing"
-    try: import onnx, onnxruntime, onnxscript
+    try: import onnx, onnxruntime, onnxscript # noqa: F401
     except ImportError as e: raise ValueError(f"Writing ONNX needs {e.name}: pip install 'mtssl[export]'.") from None
     return onnx, onnxruntime
 

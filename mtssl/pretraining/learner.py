@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from functools import partial
 from matplotlib.figure import Figure
-import fastai.callback.schedule
+import fastai.callback.schedule # noqa: F401, gives the Learner its fit_one_cycle
 
 from ..encoding.encoder import Encoder
 from .workers import FrameWorker

@@ -11,7 +11,6 @@ import torch
 import torch.nn as nn
 from contextlib import contextmanager, nullcontext
 from fastcore.basics import patch
-import fastai.callback.schedule
 
 from ..core.arrays import seeded
 from ..features.statistics import Statistics, fit_statistics

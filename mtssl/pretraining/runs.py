@@ -13,13 +13,12 @@ import json
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn as nn
 from dataclasses import asdict, dataclass, fields
 from fastai.basics import Callback, DataLoaders, Learner
 from fastai.callback.progress import ProgressCallback
 from fastcore.basics import patch
 from pathlib import Path
-import fastai.callback.schedule
+import fastai.callback.schedule # noqa: F401, gives the Learner its fit_one_cycle
 
 from ..core.arrays import optimiser_state, random_state, set_random_state
 from ..core.files import open_weights, read_config, read_history, read_weights, save_weights, versions

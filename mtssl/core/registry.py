@@ -47,18 +47,18 @@ def split_names(text: str # names with commas between them
 @lru_cache
 def measured(kind: str # a registry's kind, in the singular, such as 'target'
             ) -> dict: # name -> dict of facts; empty for a kind of which nothing was measured
-    "What the benchmarks measured of each thing of one kind, from `mtssl/measured.json`"
+    "What the benchmarks measured about each thing of one kind, from `mtssl/measured.json`"
     return json.loads((files('mtssl')/'measured.json').read_text(encoding='utf-8')).get(kind, {})
 
 # %% ../../nbs/00_core.registry.ipynb #7bcd2e6e
 class Registry(dict):
-    "A `dict` from name to maker for one `kind` of thing, filled by a decorator; `facts` has what is known of each name"
+    "A `dict` from name to maker for one `kind` of thing, filled by a decorator; `facts` has what is known about each name"
     def __init__(self, kind: str): # what the registry holds, in the singular, for messages
         super().__init__()
         self.kind, self.facts = kind, {}
 
     def register(self, name: str, # the name users write
-                 *, replace: bool = False, # put it in the place of what has this name now?
+                 *, replace: bool = False, # replace what has this name now?
                  **facts): # worth listing: a unit, a paper
         "Decorator: put a function or class under `name`; raises `ValueError` if the name is taken"
         def add(maker):

@@ -62,7 +62,7 @@ def _harmonics(hz: float, # fundamental in Hz
     return np.arange(1., max(2, min(most, int(.45 * sr / hz)) + 1))
 
 def _formants(hz: np.ndarray, # frequencies
-              peaks: list # (centre in Hz, gain in dB, width in octaves) each
+              peaks: list # of (centre in Hz, gain in dB, width in octaves)
              ) -> np.ndarray: # amplitude factors, shape of `hz`
     "The resonances of a body or bell: fixed in Hz, so that the spectrum changes with the register"
     octaves = np.log2(np.asarray(hz)[..., None] / [p[0] for p in peaks])
@@ -125,7 +125,7 @@ def _pick(rng: np.random.Generator, # draws the burst
 # %% ../../../nbs/15_music.synth.instruments.ipynb #a3c49dfb
 @instruments.register('flute', synthesis='additive')
 def _flute(hz, sr, rng):
-    "Few harmonics, fewer the higher; breath; vibrato of pitch and level"
+    "Few harmonics, and fewer the higher the note; breath; vibrato of pitch and level"
     t, k = times(sr), _harmonics(hz, sr, 8)
     slope, breath, rate = rng.uniform(1.7, 2.6), rng.uniform(.02, .06), rng.uniform(4.5, 5.5)
     amplitudes = k**-slope * _formants(k * hz, [(700, 6, 1.)])

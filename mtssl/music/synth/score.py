@@ -85,7 +85,7 @@ def _chord(roman: str, # a degree such as `ii`, `V7` or `iio`
 # %% ../../../nbs/16_music.synth.score.ipynb #a428ec3c
 @dataclass
 class Labels:
-    "What is known of a clip"
+    "What is known about a clip"
     name: str # seed and number of the clip
     instrument: str # of the melody
     style: str # of drums, bass and chords
@@ -104,7 +104,7 @@ class Labels:
 @dataclass
 class Score:
     "All that is needed to render a clip"
-    labels: Labels # what is known of the clip
+    labels: Labels # what is known about the clip
     seconds: float # its length
     players: dict # part -> (instrument, make) for melody, chords and bass; (None, kit) for the drums
     events: dict # part -> list of (start in s, length in s, midi or drum, velocity)
@@ -184,7 +184,7 @@ def _write_chords(rng: np.random.Generator, # draws what is random
     return [(s, s + length, *_chord(degrees[i % len(degrees)], key, mode)) for i, s in enumerate(starts)]
 
 # %% ../../../nbs/16_music.synth.score.ipynb #f692791f
-def _chord_at(chords: list, # (start, end, root, quality) each
+def _chord_at(chords: list, # of (start, end, root, quality)
               time: float # in s
              ) -> tuple: # (start, end, root, quality)
     "The chord that sounds at a time"
@@ -201,7 +201,7 @@ def _choose(rng: np.random.Generator, # draws what is random
 # %% ../../../nbs/16_music.synth.score.ipynb #2db5ab23
 def _write_comping(rng: np.random.Generator, # draws what is random
                    style: Style, # whose patterns are played
-                   chords: list, # (start, end, root, quality) each
+                   chords: list, # of (start, end, root, quality)
                    clock: _Clock # beats in seconds
                   ) -> list: # events
     "How the distractor plays the chords: in the style's rhythm, or, now and then, held or on the beat as in any style"
@@ -220,7 +220,7 @@ _degrees = {'1': 0, '3': None, '5': 7, '6': 9, '8': 12}
 
 def _write_bass(rng: np.random.Generator, # draws what is random
                 style: Style, # whose patterns are played
-                chords: list, # (start, end, root, quality) each
+                chords: list, # of (start, end, root, quality)
                 clock: _Clock # beats in seconds
                ) -> list: # events
     "The bass line: roots, thirds, fifths and octaves in the style's rhythm, or, now and then, roots on the beat"
@@ -270,7 +270,7 @@ def _write_rhythm(rng: np.random.Generator, # draws what is random
 def _write_melody(rng: np.random.Generator, # draws what is random
                   key: int, # pitch class of the tonic
                   mode: str, # 'major' or 'minor'
-                  chords: list, # (start, end, root, quality) each
+                  chords: list, # of (start, end, root, quality)
                   clock: _Clock # beats in seconds
                  ) -> list: # events
     "A walk through the scale, at home in the chord on every other note, in a register that is the same for all instruments"
@@ -289,7 +289,7 @@ def _write_melody(rng: np.random.Generator, # draws what is random
     return events
 
 # %% ../../../nbs/16_music.synth.score.ipynb #dddaf7c5
-def _inside(events: list, # (start, length, ...) each
+def _inside(events: list, # of (start, length, ...)
             seconds: float # length of the clip
            ) -> list:
     "The events of which at least 30 ms, or the stroke itself, lie inside the clip"
@@ -298,7 +298,7 @@ def _inside(events: list, # (start, length, ...) each
 # %% ../../../nbs/16_music.synth.score.ipynb #7d3ee490
 def _fill_labels(labels: Labels, # written into
                  clock: _Clock, # beats in seconds
-                 chords: list, # (start, end, root, quality) each
+                 chords: list, # of (start, end, root, quality)
                  melody: list # events
                 ):
     "Write the times into `labels`, cut to the clip"

@@ -15,7 +15,7 @@ from fastai.basics import Adam, Callback, DataLoaders, Learner, Recorder, params
 from fastai.callback.training import GradientClip
 from fastai.data.load import DataLoader
 from functools import partial
-import fastai.callback.schedule # noqa: F401, gives the Learner its fit_one_cycle
+import fastai.callback.schedule  # noqa: F401
 
 from ..core.arrays import random_state, set_random_state
 from ..encoding.encoder import Encoder, default_layers, pool

@@ -45,7 +45,7 @@ class MusicEmbedder(TransformerMixin, BaseEstimator):
 def fit(self: MusicEmbedder, X=None, y=None):
     "Load the model; raises `ValueError` for a model that cannot be loaded, or a parameter that cannot be used"
     if self.errors not in ('raise', 'nan'):
-        raise ValueError(f"There is no errors={self.errors!r}; there are raise and nan.")
+        raise ValueError(f"errors={self.errors!r} is not one of 'raise' and 'nan'.")
     encoder = self.model if isinstance(self.model, Encoder) else Encoder.from_pretrained(self.model)
     if self.device: encoder = encoder.to(self.device)
     self.sizes_ = layer_sizes(encoder)

@@ -37,7 +37,7 @@ def moments(encoder: Encoder, # in evaluation mode
 
 def from_moments(moments: list # of `(mean, mean square)`, each `[..., D_l]`
                 ) -> np.ndarray: # `[..., D]` float32
-    "Means and standard deviations side by side, as `pool` has them"
+    "Means and standard deviations side by side, as `pool` gives them"
     parts = []
     for mean, square in moments: parts += [mean, (square - mean**2).clamp(min=0).add(1e-6).sqrt()]
     return torch.cat(parts, -1).float().cpu().numpy()
@@ -183,7 +183,7 @@ def _open(self: Cache, begun=False):
 
 @patch
 def _ask(self: Cache, statement, *values, begun=False):
-    "Rows of an answer; a file that is no database is begun anew"
+    "Rows of an answer; a file that is not a database is begun anew"
     try: return self.db.execute(statement, values).fetchall()
     except sqlite3.DatabaseError as e:
         if begun or not str(e).startswith(_damaged): raise OSError(5, str(e), str(self.path)) from None

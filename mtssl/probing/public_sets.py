@@ -88,7 +88,7 @@ def public_set(name: str, # of the set
                table: pd.DataFrame, # one row per clip, with the published names of files
                tasks: list, # `Task`s, or names of label columns
                partial: bool, # do without missing files
-               seconds: float = None, # of the middle of longer files; `None`: all
+               seconds: float = None, # how much of the middle of longer files to load [s]; `None`: all
                title: str = None # what tables call it; `None`: its name
                ) -> LabelledSet:
     "Make a labelled set from a table of published names: find the files, and count the missing ones or leave them out"
@@ -155,7 +155,7 @@ _fma_sizes = ('small', 'medium', 'large', 'full')
                    holds=[f'fma_{s}' for s in _fma_sizes])
 def fma(root=None, # the folder that holds `fma_metadata` and `fma_small`, ...; `None`: see `data_folder`
         subset: str = 'small', # 'small', 'medium', 'large' or 'full'
-        seconds: float = 30., # of the middle of a track; matters for full, whose tracks are whole
+        seconds: float = 30., # how much of the middle of a track to load [s]; matters for full, whose tracks are whole
         partial: bool = False # do without missing files
         ) -> LabelledSet:
     """FMA: top genre, and for large and full all genres of a track
@@ -447,7 +447,7 @@ def _jamendo_rows(root, split, tags):
 def mtg_jamendo(root=None, # the repository, with the audio in `audio` or `audio-low`; `None`: see `data_folder`
                 tags: str = 'top50tags', # 'top50tags', 'genre', 'instrument' or 'moodtheme'
                 split: int = 0, # 0 to 4
-                seconds: float = 30., # of the middle of a track; `None`: all
+                seconds: float = 30., # how much of the middle of a track to load [s]; `None`: all
                 partial: bool = False # do without missing files
                 ) -> LabelledSet:
     """MTG-Jamendo: tags of full tracks, of which the middle is heard

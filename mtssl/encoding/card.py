@@ -82,8 +82,8 @@ vectors = MusicEmbedder({name!r}).fit_transform(['one.mp3', 'two.flac'])   # one
 
 ## Limits
 
-It heard sound at {sr:,} Hz, in mono; whatever lies above {half:,} Hz is lost to it. It describes music like that which it heard, and may fail on other music without a sign of it. Workers' R² say what it can predict of the sound, not what it is good for.
-It is one run of one seed: differences to other models that are smaller than those between seeds mean nothing. {licence}
+It heard sound at {sr:,} Hz, in mono; whatever lies above {half:,} Hz is lost to it. It describes music like the music it heard, and may fail on other music without any sign of failure. Workers' R² say what it can predict of the sound, not what it is good for.
+It is one run of one seed: differences from other models that are smaller than those between seeds mean nothing. {licence}
 '''
 
 # %% ../../nbs/34_encoding.card.ipynb #aff0aeca

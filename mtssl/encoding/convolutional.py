@@ -147,7 +147,7 @@ class ShortChunk(MelEncoder):
 
 # %% ../../nbs/31_encoding.convolutional.ipynb #f6af2b04
 class _ActNorm(nn.Module):
-    "Convolution, ReLU, batch normalisation; of 2-D maps the maximum over frequency"
+    "Convolution, ReLU, batch normalisation; for 2-D maps, then the maximum over frequency"
     def __init__(self, conv: nn.Module, # 1-D or 2-D convolution
                 ):
         super().__init__()

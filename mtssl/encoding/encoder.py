@@ -81,7 +81,7 @@ def _check(self: Encoder, outs, wave):
 # %% ../../nbs/30_encoding.encoder.ipynb #b0c9f39a
 @patch
 def _outputs(self: Encoder, wave, analysis):
-    "What `frames` returns, for a wave and of a shape that are allowed"
+    "What `frames` returns, once the wave and the layers' shapes are checked"
     if wave.ndim != 2: raise ValueError(f'An encoder takes waves of shape [B, T], not {list(wave.shape)}.')
     if wave.shape[1] < self.hop:
         raise ValueError(f'A wave of {wave.shape[1]} samples is shorter than one hop of {self.hop}.')
@@ -115,7 +115,7 @@ def layers(self: Encoder,
 @patch(cls_method=True)
 def variant(cls: Encoder, name: str # size
            ) -> dict: # arguments
-    "What a size stands for; raises `ValueError` for one there is not"
+    "What a size stands for; raises `ValueError` for an unknown size"
     if name not in cls.sizes: raise ValueError(f"{cls.__name__} has no size {name!r}; it has {', '.join(cls.sizes)}.")
     return cls.sizes[name]
 
@@ -150,7 +150,7 @@ def _check_rules(encoder):
     name = type(encoder).__name__
     if not isinstance(encoder, Encoder): raise ValueError(f'{name} is no encoder: write class {name}(Encoder).')
     if not hasattr(encoder, '__stored_args__'):
-        raise ValueError(f'{name} does not keep its arguments, so that it could not be saved: call store_attr() in its __init__.')
+        raise ValueError(f'{name} does not keep its arguments, so it could not be saved: call store_attr() in its __init__.')
     if taken := [m for m in encoder._modules if hasattr(type(encoder), m)]:
         raise ValueError(f'{name} calls a part of itself {taken[0]!r}, the name of something every encoder has; choose another.')
 

@@ -253,7 +253,7 @@ def _largest_difference(run, # function of a wave `[B, T]` that gives frames and
 def _write_checked(path, # of the file
                    content: bytes, run, # what to write, and a function that runs it
                    encoder: Encoder, program: torch.export.ExportedProgram, # what it was made of
-                   device=None # as of `_largest_difference`
+                   device=None # as in `_largest_difference`
                   ) -> dict: # path, bytes, difference
     "Write a graph if it does what the encoder does; raises `ValueError` if not"
     hears_cqt = any(name.startswith('analysis.cqt') for name in program.graph_signature.buffers)
@@ -276,7 +276,7 @@ def _program_file(program: torch.export.ExportedProgram, # of `_trace`
 def export_program(encoder: Encoder, # in any mode
                    path, # of the file, `.pt2`
                    *, device=None # where the encoder runs to be compared with; None: a GPU where there is one, else the CPU
-                  ) -> dict: # `path`, `bytes`, and the largest relative `difference` to the encoder
+                  ) -> dict: # `path`, `bytes`, and the largest relative `difference` from the encoder
     "Write an encoder as a program of `torch.export`; raises `ValueError` if it cannot be recorded or does something else"
     program = _trace(encoder)
     return _write_checked(path, *_program_file(program, metadata(encoder)), encoder, program, device)
@@ -305,7 +305,7 @@ def _onnx_file(program: torch.export.ExportedProgram, # of `_trace`
 def export_onnx(encoder: Encoder, # in any mode
                 path, # of the file, `.onnx`
                 *, device=None # where the encoder runs to be compared with; None: a GPU where there is one, else the CPU
-               ) -> dict: # `path`, `bytes`, and the largest relative `difference` to the encoder
+               ) -> dict: # `path`, `bytes`, and the largest relative `difference` from the encoder
     "Write an encoder as an ONNX model; raises `ValueError` if a library is missing, or it cannot be recorded or translated, or does something else"
     _onnx_libraries()
     program = _trace(encoder)

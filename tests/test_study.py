@@ -28,7 +28,7 @@ def test_killed_and_continued(installed, tmp_path):
     (tmp_path/'tiny.yaml').write_text(text)
     study(installed, tmp_path, 'tiny.yaml', '--out', 'whole', '--jobs', 2)
     process = subprocess.Popen([installed.mtssl, 'study', 'tiny.yaml', '--out', 'killed', '--jobs', '1', '--quiet'], env=installed.env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    cells, end = tmp_path/'killed'/'cells', time.time() + 180
+    cells, end = tmp_path/'killed'/'cells', time.time() + 600
     begun = lambda: [p.parent.parent for p in cells.glob('*/checkpoints/last.pt') if not (p.parent.parent/'report.html').exists()]
     while not (list(cells.glob('*/lines.csv')) and begun()):
         assert process.poll() is None and time.time() < end, 'the study ended, or made no progress, before it could be killed'
@@ -63,8 +63,9 @@ def test_a_cell_that_fails(installed, tmp_path):
 
 
 def test_a_baseline_cell_that_fails(installed, tmp_path):
-    "The cell that others are compared with fails: the report is written all the same"
-    (tmp_path/'odd.yaml').write_text(text.replace('[equal, uncertainty]', '{equal: equal, odd: "manual(chroma_cqt=2.)"}').replace('epochs: 8', 'epochs: 1'))
+    "A cell of the baseline's worker set fails, so that an effect is missing: the report is written all the same"
+    odd = text.replace('[equal, uncertainty]', '{equal: equal, odd: "manual(chroma_cqt=2.)"}').replace('epochs: 8', 'epochs: 1').replace('{one: "mfcc", two: "mfcc,chroma_cqt"}', '{two: "mfcc,chroma_cqt", one: "mfcc"}')
+    (tmp_path/'odd.yaml').write_text(odd + 'baseline: {workers: one}\n')
     done = study(installed, tmp_path, 'odd.yaml', '--out', 'odd', check=False)
     assert done.returncode == 1 and '1 of the jobs failed, such as small, one, odd, seed 0' in done.stderr and 'Traceback' not in done.stderr, done.stderr
     assert (tmp_path/'odd'/'report.html').exists()

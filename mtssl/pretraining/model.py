@@ -72,7 +72,7 @@ def make_batches(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`
                  track: torch.Tensor | None = None, # `[B]`, which track each crop is from; None: each from its own
                  second: torch.Tensor | None = None # another crop of each track `[B, T]`, for views with `pairs`
                 ) -> dict: # `{view: Batch}`, the whole crops first
-    "The encoder's layers and the targets-to-be of `wave`, once per view"
+    "The encoder's layers and the targets of `wave`, once per view; targets are computed when asked for"
     e, analysis, batches = self.encoder, self.encoder.analyse(wave), {}
     draw, distort = (torch.rand, self.distort) if self.training else (seeded(0), unchanged)
     for view in self.views:

@@ -75,7 +75,7 @@ def _check_ranges(settings):
 def check_settings(settings: Settings, # of a pre-training that is to begin
                    device=None # where it is to run
                   ):
-    "Build everything once in small; raises `ValueError` for names, values or a device that will not do"
+    "Build everything once at a small size; raises `ValueError` for names, values or a device that will not do"
     encoder = encoders.make(settings.encoder, sr=settings.sr)
     workers = make_workers(settings.workers, encoder)
     weightings.make(settings.weighting, list(workers))
@@ -182,7 +182,7 @@ def open_corpus(source, # a `Corpus`, its folder, or whatever `build_corpus` tak
                 jobs: int | None, # processes that decode; None: one per core
                 quiet: bool # no progress bar?
                ) -> Corpus:
-    "The corpus that `source` is, or one made from it in `store`, where files that are there already are not decoded again"
+    "The corpus that `source` is, or one made from it in `store`, where files that are already there are not decoded again"
     if isinstance(source, Corpus): return source
     if isinstance(source, (str, Path)) and (Path(source)/'manifest.parquet').exists(): return Corpus(source)
     return build_corpus(source, store, sr=sr, jobs=jobs, quiet=quiet)
@@ -222,7 +222,7 @@ def pretrain(
     device=None, # None: a GPU where there is one
     jobs: int | None = None, # processes that decode; None: one per core
     quiet: bool = False, # no progress bars and no messages
-    **settings, # fields of `Settings`, such as `encoder` and `seed`; with `start`, its own where none are given
+    **settings, # fields of `Settings`, such as `encoder` and `seed`; with `start`, those not given are its own
 ) -> Learner:
     "Pre-train an encoder on `source`, write the run to `out`; raises `ValueError` if it holds one, or `start` another encoder"
     out, names = Path(out), [f.name for f in fields(Settings)]

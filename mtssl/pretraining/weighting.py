@@ -105,7 +105,7 @@ class Manual(Weighting):
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #b30a5a0a
 def _by_worker(names, given, more):
-    "Settings by worker from a dict and keyword arguments; raises `ValueError` for a worker there is not"
+    "Settings by worker from a dict and keyword arguments; raises `ValueError` for an unknown worker"
     if not isinstance(given or {}, dict):
         raise ValueError(f'Settings by worker are a dict or keyword arguments, not {given!r}.')
     given = {**(given or {}), **more}

@@ -25,7 +25,7 @@ from .views import Batch, Halves, Masked, Shifted, TwoCrops, View, Whole
 workers = Registry('worker')
 
 class Worker(nn.Module):
-    "A question to the encoder: subclasses define `errors(z, batch)` and keep in `score` how well it was answered"
+    "A question to the encoder: subclasses define `errors(z, batch)`, and keep in `score` how well the question was answered"
     score = None # of the last batch: 1 for perfect, 0 for a guess; R² for a regression
     targets = () # the `Target`s it needs statistics of
     view = Whole() # what the encoder hears for it
@@ -119,7 +119,7 @@ def _aligned(self: RegressionWorker, prediction, target, hidden):
 
 @patch
 def _errors(self: RegressionWorker, prediction, target, hidden):
-    "One error per clip, whose mean is the loss; a clip of which twice as much is hidden counts twice"
+    "One error per clip, whose mean is the loss; a clip with twice as many hidden frames counts twice"
     def by_clip(compare):
         error = compare(prediction, target, reduction='none').mean(1)
         return error.mean(1) if hidden is None else (error * hidden).sum(1) * (len(error) / hidden.sum())
@@ -378,7 +378,7 @@ worker_sets['all'] = list(dict.fromkeys(w for members in worker_sets.values() fo
 # %% ../../nbs/42_pretraining.workers.ipynb #8ae41e7d
 def worker_names(spec # a set's name, names with commas between them, or a list of names and workers
                 ) -> list: # names and workers
-    "The single workers that `spec` stands for, sets replaced by their members"
+    "The single workers that `spec` stands for, with sets replaced by their members"
     if isinstance(spec, Worker): return [spec]
     if isinstance(spec, str): spec = split_names(spec)
     spec = [w for s in spec for w in (worker_sets.get(s, [s]) if isinstance(s, str) else [s])]

@@ -60,7 +60,7 @@ def macro_f1(predictions: pd.DataFrame, # one row per clip: truth, predicted
 
 # %% ../../nbs/63_probing.metrics.ipynb #bf67ad98
 def _ranked(predictions, weights, of):
-    "Mean over classes of `of(positive, negative)`, the weights `[k, R]` at falling scores, tied ones together"
+    "Mean over classes of `of(positive, negative)`: weights `[k, R]` in order of falling score, with tied scores added up"
     total, count = 0, 0
     weights = np.ascontiguousarray(weights.T, dtype='float64')
     for name in (c for c in predictions if c.startswith('truth(')):
@@ -170,7 +170,7 @@ class ScoreInterval:
 def score_interval(values: np.ndarray, # the value, then its replicates [1 + R]
              metric: str, # the metric's name
              n: int, # number of clips
-             groups: int # number of groups they are of
+             groups: int # number of groups they belong to
              ) -> ScoreInterval:
     "The value with the percentiles of its replicates between which 95 % lie, wider for few groups; NaN for a single group"
     if groups < 2: return ScoreInterval(metric, float(values[0]), np.nan, np.nan, n)

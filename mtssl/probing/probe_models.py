@@ -76,7 +76,7 @@ def group_folds(y, # one class or one number per clip [n]
 
 # %% ../../nbs/64_probing.probe_models.ipynb #269e8ba0
 class LinearProbe(ClassifierMixin, BaseEstimator):
-    "Logistic regression on standardised features, its penalty chosen by group-aware cross-validation; a scikit-learn classifier"
+    "Logistic regression on standardised features, with a penalty chosen by group-aware cross-validation; a scikit-learn classifier"
     def __init__(self,
                  C: tuple = (1, 3, 10, 30, 100, 300, 1000), # values tried, from strong penalty to weak, for features of average length one
                  folds: int = 5, # of the cross-validation
@@ -112,7 +112,7 @@ class TunedProbe(BaseEstimator):
     def __init__(self,
                  pipeline, # scikit-learn's, not fitted
                  setting: str, # its name in the pipeline, such as `ridge__alpha`
-                 values: tuple, # tried, the first of equals being taken
+                 values: tuple, # to try; the first is taken if several are equal
                  folds: int = 5, # of the cross-validation
                  seed: int = 0 # of the folds
                  ): self.pipeline, self.setting, self.values, self.folds, self.seed = pipeline, setting, values, folds, seed
@@ -163,7 +163,7 @@ class EachClass(BaseEstimator):
 
     def _one(self, X, y, groups, valid):
         known = np.flatnonzero(~np.isnan(y))
-        if not len(known): raise ValueError('A class has no clip to learn from: none of the training clips says 1 or 0.')
+        if not len(known): raise ValueError('A class has no clip to learn from: no training clip has a 1 or a 0 for it.')
         model = clone(self.model) if len(set(y[known])) > 1 else DummyClassifier(strategy='prior')
         extra = {k: np.asarray(v)[known] for k, v in dict(groups=groups, valid=valid).items() if v is not None and has_fit_parameter(model, k)}
         return model.fit(X[known], y[known].astype(int), **extra)

@@ -94,7 +94,7 @@ def show(self: ProbeResult,
 def calibration(result: ProbeResult, # with probabilities
                 bins: int = 10 # of equal width
                ) -> pd.DataFrame: # one row per bin that is not empty: clips, predicted, right
-    "Mean predicted probability and share that was right, by bins of the former; raises `ValueError` where there are no probabilities"
+    "Mean predicted probability and share that was right, in bins of that probability; raises `ValueError` where there are no probabilities"
     p = result.predictions
     if not result.classes: raise ValueError(f"The answers to task {result.task!r} are numbers; there are no probabilities.")
     if result.type == 'multi-label':
@@ -118,7 +118,7 @@ def calibration_error(result: ProbeResult, # with probabilities
 def plot_calibration(results: list, # `ProbeResult`s with probabilities
                      bins: int = 10 # of equal width
                     ): # a matplotlib figure
-    "Predicted against right, one line per result; the size of a point is its number of clips"
+    "Share that was right against predicted probability, one line per result; the size of a point is its number of clips"
     figure = Figure(figsize=(5.5, 3.2), layout='constrained')
     ax = figure.subplots()
     ax.plot([0, 1], [0, 1], color='grey', linewidth=1)

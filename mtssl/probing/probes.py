@@ -47,7 +47,7 @@ class ProbeResult:
 
 # %% ../../nbs/65_probing.probes.ipynb #9c03f852
 def _answers(table, task):
-    "What a probe learns to say of each clip: classes [n], numbers [n] (of a tempo, its logarithm), or 1, 0 and NaN [n, C]"
+    "What a probe learns to say of each clip: classes [n], numbers [n] (the logarithm of a tempo), or 1, 0 and NaN [n, C]"
     if task.type == 'multi-label': return table[task.columns(table)].to_numpy(float)
     if task.type in ('single-label', 'key'): return table[task.column].astype(str).to_numpy(object)
     numbers = table[task.column].to_numpy(float)
@@ -59,7 +59,7 @@ def labelled_rows(table: pd.DataFrame, # one row per clip
                   *,
                   seed: int = 0 # of the draw
                  ) -> tuple: # numbers of the rows to learn from, numbers of the test rows, and the answers of all rows
-    "Which clips a probe learns from and is judged on, and the answers; raises `ValueError` for no possible amount"
+    "Which clips a probe learns from and is judged on, and the answers; raises `ValueError` for an impossible amount"
     y, labelled, test = _answers(table, task), task.labelled(table), (table['split'] == 'test').to_numpy()
     return _draw_rows(np.flatnonzero(labelled & ~test), y, amount, seed), np.flatnonzero(labelled & test), y
 
@@ -76,13 +76,13 @@ def predictions_table(table: pd.DataFrame, # one row per clip
 
 # %% ../../nbs/65_probing.probes.ipynb #4793cf1b
 def _tags(task, table, estimator, X, y):
-    "Truth and probability of each class, of several labels"
+    "Truth and probability of each class, for a task with several labels"
     names = [c[len(task.column) + 1:] for c in task.columns(table)]
     values = dict(truth=y, p=estimator.predict_proba(X))
     return pd.DataFrame({f'{what}({c})': x for what, columns in values.items() for c, x in zip(names, columns.T)})
 
 def _said(task, estimator, X, y):
-    "Truth and prediction, and of classes the probabilities where the estimator has them"
+    "Truth and prediction, and for classes also the probabilities if the estimator has them"
     back = np.exp2 if task.type == 'tempo' else lambda x: x
     answers = pd.DataFrame(dict(truth=back(y), predicted=back(estimator.predict(X))))
     if task.type in ('single-label', 'key') and hasattr(estimator, 'predict_proba'):
@@ -133,7 +133,7 @@ def probe(features, # float [n, D], one row per clip of `dataset`; `None`: no fe
     groups, valid = table['group'].to_numpy(object), (table['split'] == 'valid').to_numpy()
     extra = {k: v[fit] for k, v in dict(groups=groups, valid=valid).items() if has_fit_parameter(estimator, k)}
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'The number of unique classes', UserWarning) # of keys there are many, of labels perhaps few
+        warnings.filterwarnings('ignore', 'The number of unique classes', UserWarning) # there are many keys, and perhaps few labels
         estimator.fit(X[fit], y[fit], **extra)
     predictions = predictions_table(table, task, test, y[test], estimator, X[test])
     kind = 'chance' if X.shape[1] == 0 else probe if isinstance(probe, str) else type(probe).__name__
@@ -143,7 +143,7 @@ def probe(features, # float [n, D], one row per clip of `dataset`; `None`: no fe
 # %% ../../nbs/65_probing.probes.ipynb #e5456f20
 def amount_name(amount # a share in (0, 1], or text such as `'5 per class'`
                ) -> str: # such as 'all', '10 %' or '5 per class'
-    "What tables call an amount of labels; raises `ValueError` if it is none"
+    "What tables call an amount of labels; raises `ValueError` if it is not one"
     return _read_amount(amount)[1]
 
 def _read_amount(amount):
@@ -249,7 +249,7 @@ def _scores_row(task, results, metric, replicates, seed):
 
 # %% ../../nbs/65_probing.probes.ipynb #f08567cd
 def _by_row(results):
-    "The results by what is one row of a table: features, kind of probe, amount of labels"
+    "The results grouped into the rows of a table: by features, kind of probe and amount of labels"
     keys = dict.fromkeys((r.features, r.probe, r.amount) for r in results)
     return {key: [r for r in results if (r.features, r.probe, r.amount) == key] for key in keys}
 
@@ -283,10 +283,10 @@ def probe_amounts(features: dict, # as for `probe_all`
                   amounts: tuple = (.01, .1, 1.), # of labels: shares of the training clips, or text such as `'5 per class'`
                   probe='linear', # the kind of probe
                   *,
-                  draws: int = 3, # repetitions with other clips, where not all are taken
+                  draws: int = 3, # repetitions with other clips, unless all are taken
                   seed: int = 0 # of the first draw
                  ) -> list: # `ProbeResult`s; the draws are repetitions
-    "The curve over the amount of labels: `probe_all` on a few clips, on more, on all"
+    "The curve over the amount of labels: `probe_all` on a few clips, on more clips, on all of them"
     results = []
     for amount in amounts:
         for draw in range(1 if amount_name(amount) == 'all' else draws):
@@ -345,7 +345,7 @@ _about = ['features', 'probe', 'amount', 'repetition'] # columns beside the pred
 _once = dict(model='probe', labels='amount', run='repetition') # names that drafts of version 0.1.0 wrote
 
 def save_results(results: list, # `ProbeResult`s
-                 folder, # made if need be; files of these names in it are replaced
+                 folder, # made if needed; files of these names in it are replaced
                  **arguments # of `scores_table`
                 ) -> pd.DataFrame: # the scores
     "Write `scores.csv`, `results.json` and `predictions/TASK.parquet`"
@@ -371,7 +371,7 @@ def load_results(folder # written by `save_results`
         raise ValueError(f"There are no results in {str(folder)!r}: it has no results.json.")
     known = [{_once.get(k, k): v for k, v in facts.items()} for facts in json.loads((folder/'results.json').read_text())]
     if odd := [k for facts in known for k in facts if k not in _facts]:
-        raise ValueError(f"Another version of mtssl wrote the results in {str(folder)!r}: this one knows no {odd[0]!r}.")
+        raise ValueError(f"Another version of mtssl wrote the results in {str(folder)!r}: this one does not know {odd[0]!r}.")
     tables = {task: pd.read_parquet(_predictions(folder, task)) for task in dict.fromkeys(facts['task'] for facts in known)}
     return [ProbeResult(**facts, predictions=_predictions_of(tables[facts['task']], i)) for i, facts in enumerate(known)]
 

@@ -76,7 +76,7 @@ def beat_times(p: np.ndarray, # probabilities [N, 2] of beat and none
                classes: list, # their names
                step: float, # from frame to frame, s
                threshold: float = .1, # least probability of a beat
-               distance: float = .25 # between beats at least, s
+               distance: float = .25 # least time between beats, s
               ) -> list: # in s
     "The peaks of the probability of a beat"
     from scipy.signal import find_peaks
@@ -111,7 +111,7 @@ def beat_scores(truth: list, # times in s
 # %% ../../nbs/69_probing.frame_probes.ipynb #95d9038c
 @dataclass(frozen=True)
 class FrameKind:
-    "How a kind of task with times goes from times to classes of frames, and back, and is judged"
+    "How a kind of task with times turns times into classes of frames and back, and how it is judged"
     metrics: tuple # names, the first is the default
     classes: Callable # (times, N, step) -> text [N]
     times: Callable # (probabilities, classes, step, **setting) -> times
@@ -126,11 +126,11 @@ frame_kinds = dict(
 # %% ../../nbs/69_probing.frame_probes.ipynb #5cadf832
 @dataclass(frozen=True)
 class FrameTask:
-    "A downstream problem with times; raises `ValueError` for a kind there is not, or another kind's metric"
+    "A downstream problem with times; raises `ValueError` for an unknown kind, or another kind's metric"
     name: str # what tables of scores call it
     kind: str = 'chords' # or 'beats'
     column: str = None # of the table, for each clip a list of (start, end, label) or of times [s]; `None`: the name
-    metric: str = None # by which settings are chosen; `None`: the first of the kind's
+    metric: str = None # that settings are chosen by; `None`: the kind's first
 
     def __post_init__(self):
         if self.kind not in frame_kinds:
@@ -206,7 +206,7 @@ class FrameResult:
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #f63fe347
 def _frame_values(results, metric, replicates, seed):
-    "A metric's mean over the results, and its replicates, groups drawn jointly [1 + R]"
+    "A metric's mean over the results, followed by its replicates, with groups drawn jointly [1 + R]"
     names = pd.Index(np.concatenate([r.predictions['group'].to_numpy(object) for r in results])).unique()
     def one(p):
         judged = bootstrap_weights(p['group'], names, replicates, seed) * p[f'weight({metric})'].to_numpy()
@@ -228,7 +228,7 @@ def mean_frame_score(results, # a `FrameResult`, or several (repetitions), whose
                 replicates: int = 2000, # bootstrap draws
                 seed: int = 0 # of the draws
                ) -> ScoreInterval:
-    "The metric over all test clips, weighted by what it judged of each, with its 95 % bootstrap interval over groups"
+    "The metric over all test clips, weighted by how much of each it judged, with its 95 % bootstrap interval over groups"
     results, metric, n, groups = _frame_results(results, metric)
     return score_interval(_frame_values(results, metric, replicates, seed), metric, n, groups)
 
@@ -240,7 +240,7 @@ def _with_context(x, context):
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #40d404df
 def _learn(X, y, C, most):
-    "A logistic regression for each C, on the frames with a class, one after another from where the last one ended"
+    "A logistic regression for each C, on the frames with a class; each starts from where the one before ended"
     X, y = np.concatenate(X), np.concatenate(y)
     known = np.flatnonzero(y != '')
     known = known[np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int)]
@@ -257,7 +257,7 @@ def _mean_score(kind, metric, truth, predicted):
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #7ba57a91
 def _divide(y, groups, valid, seed):
-    "Clips to learn from and clips to choose settings by, groups whole; `None` for the latter where there is too little to divide"
+    "Clips to learn from and clips to choose settings by, with groups kept whole; `None` for the latter where there is too little to divide"
     clip = np.repeat(np.arange(len(y)), [len(x) for x in y])
     fit, judge = held_out(np.concatenate(y).astype(str), groups[clip], seed, valid[clip])
     return (np.unique(clip[fit]), None) if judge is None else (np.unique(clip[fit]), np.unique(clip[judge]))
@@ -290,7 +290,7 @@ def _without_frames(task, truth, y, counts, step):
     return classes, p, [np.arange(beat / 2, n * step, beat).tolist() if len(gaps) else [] for n in counts]
 
 def _with_frames(task, X, y, times, asked, step, C, most, divided):
-    "Settings chosen, classes, and probabilities and times of each of the clips that are asked"
+    "The settings chosen, the classes, and the probabilities and times of each clip to predict"
     with threadpool_limits(1):
         best, setting = _choose(X, y, times, task, step, C, most, divided)
         _, predict, classes = next(_learn(X, y, [best], most))

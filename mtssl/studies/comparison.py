@@ -15,7 +15,7 @@ from scipy.stats import t as student
 
 # %% ../../nbs/70_studies.comparison.ipynb #fa93f904
 def _with_mean(lines, draws):
-    "The same lines and draws, whole rows and seeds only, with the mean over tasks of each; its metric is that of the tasks, or `mean` if they differ"
+    "The same lines and draws, but only of rows and seeds that have every task, with the mean over tasks of each; its metric is that of the tasks, or `mean` if they differ"
     tasks = lines['task'].nunique()
     whole = (lines.groupby(['features', 'seed'])['task'].transform('nunique') == tasks).to_numpy()
     lines, draws = lines[whole].reset_index(drop=True), np.asarray(draws)[whole]
@@ -27,7 +27,7 @@ def _with_mean(lines, draws):
 
 # %% ../../nbs/70_studies.comparison.ipynb #1b11aed6
 def _seed_spread(rows):
-    "Of rows `[S, 1 + R]` of one kind: variance over seeds without the clips' part (NaN: no row has two seeds), the same as measured, degrees of freedom"
+    "For rows `[S, 1 + R]` of one kind: variance over seeds without the clips' part (NaN: no row has two seeds), the variance as measured, degrees of freedom"
     rows = [x - x.mean(0) for x in rows if len(x) > 1]
     free = sum(len(x) - 1 for x in rows)
     if not free: return np.nan, np.nan, 0
@@ -192,7 +192,7 @@ def signed(row # with value, low and high
 
 # %% ../../nbs/70_studies.comparison.ipynb #92caaf98
 def _pair_in_words(of, pair, rival, judged_on):
-    "A pair's paragraph, from effects indexed by effect, workers, weighting and task, and what its effects are judged as"
+    "A pair's paragraph, from effects indexed by effect, workers, weighting and task, and how its effects are judged"
     (k, w), (workers, weighting) = pair, rival
     keys = dict(together=(k, w), workers=(k, weighting), weighting=(workers, w), interaction=(k, w))
     part = {name: of.loc[(name, *key, judged_on)] for name, key in keys.items()}
@@ -283,7 +283,7 @@ def _on_front(cost, score):
 def plot_cost(summary: pd.DataFrame, # from `Comparison.summary`, of one task, with a column `cost`
               unit: str = 'CPU seconds of pre-training' # of the costs
              ): # a matplotlib figure
-    "Score against cost, one colour per encoder, with the front; rows without a cost are lines across"
+    "Score against cost, one colour per encoder, with the front; rows without a cost are horizontal lines"
     from matplotlib.figure import Figure
     figure = Figure(figsize=(8, 3.6), layout='constrained')
     ax, trained = figure.subplots(), summary[summary['cost'].notna()]

@@ -192,7 +192,7 @@ def embedding_size(self: Encoder) -> int: # values in an embedding of the defaul
     return 2 * sum(layers[i].shape[1] for i in default_layers(len(layers)))
 
 # %% ../../nbs/30_encoding.encoder.ipynb #c2467f00
-def calibrate(encoder: Encoder, # its batch normalisations are measured anew
+def calibrate(encoder: Encoder, # its batch normalisations are measured again
               waves # iterable of waves `[B, T]`
              ) -> Encoder: # the same, in evaluation mode
     "Set the statistics of every batch normalisation of `encoder` from `waves`, weights untouched (`torch.optim.swa_utils.update_bn`)"
@@ -221,7 +221,7 @@ def receptive_field(self: Encoder,
 # %% ../../nbs/30_encoding.encoder.ipynb #80595fdb
 @patch
 def rows(self: Encoders) -> list: # one dict per name, sorted by name
-    "Name, size, summary and facts of everything registered; no size for what cannot be made here"
+    "Name, size, summary and facts of every registered encoder; no size for one that cannot be made here"
     def size(name):
         try:
             with torch.random.fork_rng(devices=[]): e = self.make(name)

@@ -86,13 +86,13 @@ def from_pretrained(
 
 # %% ../../nbs/35_encoding.saved.ipynb #dfe369dd
 def model_folder(model, # a folder, or an id on the Hub such as `'owner/name'`
-                 weights: str = 'model.safetensors', # further file that is wanted
+                 weights: str = 'model.safetensors', # a further file to fetch
                  **hub # `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, as `huggingface_hub.snapshot_download` has them
                 ) -> Path:
     "Where the model is on this machine, fetched from the Hub if it must be; raises `ValueError` if it is neither here nor there"
     if Path(model).is_dir(): return Path(model)
     if not re.fullmatch(r'[\w-][\w.-]*(/[\w-][\w.-]*)?', str(model)):
-        raise ValueError(f'There is no folder {model}, and it is no name on the Hugging Face Hub, which would be like owner/name.')
+        raise ValueError(f'There is no folder {model}, and it is not a name on the Hugging Face Hub, which would look like owner/name.')
     from huggingface_hub import snapshot_download
     try: return Path(snapshot_download(str(model), allow_patterns=[*_published, weights], **hub))
     except Exception as e: # of the network, the Hub, or its cache
@@ -119,7 +119,7 @@ def _made_by(config): # for messages
 def _build(maker, # an encoder's class
            arguments: dict, # to call it with
            where, # its file of weights, for messages
-           shapes: dict # name to shape, of the weights it shall take
+           shapes: dict # name to shape, of the weights it is to take
           ) -> Encoder: # with fresh weights
     "The encoder, if its weights would have `shapes`; raises `ValueError` for arguments that give another, or none"
     size = sum(torch.Size(s).numel() for s in shapes.values())

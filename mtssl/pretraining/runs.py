@@ -49,7 +49,7 @@ class Settings:
     crops_per_epoch: int | None = None # crops in a pass; None: as many as cover the audio once
     seconds: float = 6. # length of a crop, s
     short: str = 'repeat' # tracks shorter than a crop: 'repeat', 'pad' or 'skip'
-    silence: float | None = None # draw no crop where it is softer than so many dB of full scale
+    silence: float | None = None # draw no crop where the sound is softer than this, in dB of full scale
     bs: int = 16 # crops per batch
     lr: float = 1.5e-3 # highest learning rate of the one-cycle schedule
     wd: float = .01 # decoupled weight decay

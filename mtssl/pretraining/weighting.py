@@ -71,7 +71,7 @@ def weights(self: Weighting,
 
 @patch
 def after_step(self: Weighting,
-               measure # function without arguments: the losses of the same batch, anew
+               measure # function without arguments: the losses of the same batch, measured again
               ):
     "Called after every step of the optimiser"
 
@@ -302,7 +302,7 @@ class FAMO(Weighting):
 class LayerCut:
     "Where encoder and workers meet: the encoder's layers, and copies of them, where gradients stop, for the workers to read"
     def __init__(self, layers: list, # the encoder's layers, each `[B, D_l, N]`
-                 parameters=() # of the encoder, for those who ask for gradients there
+                 parameters=() # of the encoder, for weightings that ask for gradients there
                 ):
         self.layers, self.parameters = layers, [p for p in parameters if p.requires_grad]
         self.leaves = [x.detach().requires_grad_() for x in layers]

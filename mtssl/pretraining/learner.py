@@ -29,7 +29,7 @@ from .model import Losses, PretrainModel, frozen_running_stats, make_model
 
 # %% ../../nbs/45_pretraining.learner.ipynb #87d926ec
 def batch_parts(batch # crops `[B, T]`, or pairs of them `[B, 2, T]`, alone or with the track of each `[B]`
-               ) -> tuple: # crops `[B, T]`, tracks `[B]`, and of pairs the second crops
+               ) -> tuple: # crops `[B, T]`, tracks `[B]`, and for pairs the second crops
     "What the model is called with"
     crops, *known = batch if isinstance(batch, (tuple, list)) else (batch,)
     wave, *second = crops.unbind(1) if crops.ndim == 3 else (crops,)

@@ -62,7 +62,7 @@ class Settings:
 def _check_ranges(settings):
     for name, least in dict(epochs=1, bs=2, crops_per_epoch=1, sr=1000).items():
         value = getattr(settings, name)
-        if value is not None and value < least: raise ValueError(f'{name}={value} is too small; {least} is the least.')
+        if value is not None and value < least: raise ValueError(f'{name}={value} is too small; the minimum is {least}.')
     for name in 'encoder', 'weighting':
         value = getattr(settings, name)
         if not isinstance(value, str):
@@ -92,7 +92,7 @@ class SaveRun(Callback):
     "After every epoch writes history, model and checkpoint into a run folder; `load` continues from there"
     order = ProgressCallback.order + 1
     def __init__(self, folder, # the run folder
-                 keep_every: int = 0 # keep the encoder's weights of every so many epochs, 0: of none
+                 keep_every: int = 0 # keep the encoder's weights after every so many epochs; 0: never
                 ):
         self.folder, self.keep_every, self.start, self.rows = Path(folder), keep_every, 0, []
 
@@ -216,7 +216,7 @@ def pretrain(
     *,
     stream: bool = False, # cut crops straight from tar shards, without decoding them into a corpus first?
     start=None, # a model to go on from: a run, what `save_pretrained` wrote, or an id on the Hub
-    keep_every: int = 0, # keep the encoder's weights of every so many epochs, 0: of none
+    keep_every: int = 0, # keep the encoder's weights after every so many epochs; 0: never
     cbs=(), # further fastai callbacks
     on_corpus=None, # function called with the `Corpus` before training, for example to show its problems
     device=None, # None: a GPU where there is one
@@ -237,7 +237,7 @@ def pretrain(
 def resume(
     out, # a run folder whose pre-training was interrupted
     *,
-    keep_every: int = 0, # keep the encoder's weights of every so many epochs, 0: of none
+    keep_every: int = 0, # keep the encoder's weights after every so many epochs; 0: never
     cbs=(), # further fastai callbacks
     device=None, # None: a GPU where there is one
     jobs: int | None = None, # processes that decode; None: one per core

@@ -485,7 +485,7 @@ class NashMTL(FromTorchJD):
                  every: int = 20, # steps from one bargain to the next; its weights hold in between
                  full: bool = False # gradients of all the encoder's parameters, rather than of its layers?
                 ):
-        if every < 1: raise ValueError(f'every={every} is too small; 1 is the least.')
+        if every < 1: raise ValueError(f'every={every} is too small; the minimum is 1.')
         super().__init__(names, full)
         self.method, self.every = _installed(lambda: aggregation.NashMTL(len(self.names)).weighting, 'NashMTL'), every
         self.register_buffer('bargain', torch.ones(len(self.names)))

@@ -130,7 +130,7 @@ def demo(out: Out('Folder for data, runs and report.') = Path('runs/demo'),
          quick: Annotated[bool, typer.Option('--quick', help='In miniature: shows that it works, not what it can do.')] = False,
          device: Device = None, jobs: Jobs = None):
     "Pre-train on synthesised music with and without balancing, and probe beside baselines."
-    from mtssl.studies.demo import Demo, demo as run_demo, quick as quick_sizes
+    from mtssl.studies.demo import Demo, quick as quick_sizes, run_demo
     if device: device = chosen_device(device)
     report = run_demo(out, quick_sizes if quick else Demo(), command='mtssl demo' + ' --quick' * quick,
                       device=device, jobs=jobs, quiet=asked.quiet)

@@ -41,7 +41,7 @@ class Statistics(nn.Module):
 def bins(self: Statistics,
     name: str, # of a target
 ) -> tuple: # two tensors `[F, 1]`
-    "Mean and standard deviation of the bins of a target; raises `ValueError` for a name without statistics"
+    "Mean and standard deviation of each bin of a target; raises `ValueError` for a name without statistics"
     if name not in self.slices:
         raise ValueError(f"There are no statistics of {name!r}; there are of {', '.join(self.slices)}.")
     return self.mean[self.slices[name], None], self.std[self.slices[name], None]

@@ -149,7 +149,7 @@ def _wrong(kind, times):
         return None if np.isfinite(beats).all() and (beats >= 0).all() and (np.diff(beats) > 0).all() else 'beats are rising times from 0 s'
     edges = np.array([c[:2] for c in times], float)
     if not np.isfinite(edges).all() or (edges[:, 0] >= edges[:, 1]).any() or edges[0, 0] < 0: return 'a segment ends after it starts, and starts at 0 s or later'
-    if (abs(edges[1:, 0] - edges[:-1, 1]) > 1e-3).any(): return 'segments follow one another without gaps; call what has no chord N, and what is not known X'
+    if (abs(edges[1:, 0] - edges[:-1, 1]) > 1e-3).any(): return 'segments follow one another without gaps; label a stretch without a chord N, and an unknown one X'
     try: [chord_class(label) for _, _, label in times]
     except ValueError as e: return str(e)[:-1]
 
@@ -319,7 +319,7 @@ def probe_frames(frames: list, # of float [N_i, D], one matrix per clip, from `e
     groups, valid = table['group'].to_numpy(object), (table['split'] == 'valid').to_numpy()
     y, times = [kind.classes(truth[i], len(frames[i]), step) for i in fit], [truth[i] for i in fit]
     if len(known := set(np.concatenate(y)) - {''}) < 2:
-        raise ValueError(f"Task {task.name!r} has {len(known)} class in the frames to learn from; it takes two.")
+        raise ValueError(f"Task {task.name!r} has {len(known)} class in the frames to learn from; it needs two or more.")
     if frames[0].shape[1] == 0: chosen, (classes, p, predicted) = {}, _without_frames(task, times, y, [len(frames[i]) for i in judge], step)
     else:
         X, asked = ([_with_context(frames[i], context) for i in rows] for rows in (fit, judge))

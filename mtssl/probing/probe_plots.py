@@ -141,7 +141,7 @@ def embedding_map(features: np.ndarray, # [n, D]
     from sklearn.preprocessing import StandardScaler
     scaled = StandardScaler().fit_transform(features)
     if method == 'pca': return PCA(2, svd_solver='full').fit_transform(scaled)
-    if method != 'umap': raise ValueError(f"There is no map by {method!r}; there are pca and umap.")
+    if method != 'umap': raise ValueError(f"There is no method {method!r} for a map; choose pca or umap.")
     try: from umap import UMAP
     except ImportError: raise ValueError("UMAP is not installed; pip install 'mtssl[umap]', or take pca.") from None
     return UMAP(metric='cosine', random_state=seed, n_jobs=1).fit_transform(scaled)

@@ -199,7 +199,7 @@ def _several(results, metric=None):
     for r in results:
         allowed = task_types[r.type]
         if metric and metric not in allowed and any(metric in m for m in task_types.values()):
-            raise ValueError(f"Task {r.task!r} is {r.type}; {metric} is not for that, but {', '.join(allowed)}.")
+            raise ValueError(f"Task {r.task!r} is of type {r.type}; {metric} does not fit that type, but these do: {', '.join(allowed)}.")
     return results
 
 def _sizes(results): return [len(set().union(*(r.predictions[c] for r in results))) for c in ('clip', 'group')]

@@ -15,7 +15,7 @@ from scipy.stats import t as student
 
 # %% ../../nbs/70_studies.comparison.ipynb #fa93f904
 def _with_mean(lines, draws):
-    "The same lines and draws, but only of rows and seeds that have every task, with the mean over tasks of each; its metric is that of the tasks, or `mean` if they differ"
+    "The lines and draws of rows and seeds that have every task, with the mean over tasks of each; its metric is that of the tasks, or `mean` if they differ"
     tasks = lines['task'].nunique()
     whole = (lines.groupby(['features', 'seed'])['task'].transform('nunique') == tasks).to_numpy()
     lines, draws = lines[whole].reset_index(drop=True), np.asarray(draws)[whole]

@@ -223,6 +223,7 @@ def maps(self: CQTNet, bins: torch.Tensor # log-CQT `[B, bins, n]`
 
 @patch
 def frames(self: CQTNet, wave, analysis=None):
+    "The maps' means over pitch, then the head's frames"
     outs = self.maps((analysis or Analysis(wave, self.sr, self.front_hop)).logcqt)
     return [*(x.mean(2) for x in outs), self.head(outs[-1])[:, :, 0]]
 

@@ -81,7 +81,9 @@ def set_epoch(self: CropStream, epoch: int): # from 0
     self.epoch = int(epoch)
 
 @patch
-def after_iter(self: CropStream): self.epoch += 1
+def after_iter(self: CropStream):
+    "The next pass is the next epoch"
+    self.epoch += 1
 
 # %% ../../nbs/14_music.crop_stream.ipynb #76e778cd
 @patch

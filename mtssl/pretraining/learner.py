@@ -85,12 +85,14 @@ class WorkerRecorder(Callback):
 # %% ../../nbs/45_pretraining.learner.ipynb #7f2a80fc
 @patch
 def weights_and_shares(self: WorkerRecorder, losses): # `[K]` -> `[2, K]`
+    "How much each loss counted, and its part of the weighted sum"
     weight = self.model.weighting.last_weights
     weighted = weight.abs() * losses
     return torch.stack([weight, weighted / weighted.sum().clamp(min=1e-12)])
 
 @patch
 def judged(self: WorkerRecorder, losses): # `[K]` -> losses, scores, norms `[3, K]`, inner products of gradients `[K, K]`
+    "What a validation batch says of every worker"
     workers = self.model.workers.values()
     scores = torch.stack([torch.as_tensor(w.score, device=losses.device) for w in workers])
     with torch.enable_grad(): gram = inner_products(self.pred.cut.gradients(self.pred))
@@ -98,6 +100,7 @@ def judged(self: WorkerRecorder, losses): # `[K]` -> losses, scores, norms `[3, 
 
 @patch
 def after_validate(self: WorkerRecorder):
+    "Average over the epoch's batches, and write one row per worker"
     if not self.seen or not self.weighed: return
     n = sum(clips for clips, *_ in self.seen)
     loss, r2, norm = (sum(clips * x for clips, x, _ in self.seen) / n).tolist()

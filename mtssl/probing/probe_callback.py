@@ -71,12 +71,14 @@ def measure(self: OnlineProbe) -> float:
 # %% ../../nbs/69_probing.probe_callback.ipynb #7fb73781
 @patch
 def before_fit(self: OnlineProbe):
+    "Take over what a resumed run has measured before"
     self.saver = next((c for c in self.learn.cbs if isinstance(c, SaveRun)), None)
     done = self.saver.rows[:self.saver.start] if self.saver else []
     self.recorder.online = [{k: r[k] for k in ('epoch', self.column)} for r in done if r.get(self.column) is not None]
 
 @patch
 def after_epoch(self: OnlineProbe):
+    "Probe every so many epochs and after the last one"
     self.recorder.extra = {self.column: None}
     if self.saver and self.epoch < self.saver.start: return
     if (self.epoch + 1) % self.every and self.epoch + 1 < self.n_epoch: return

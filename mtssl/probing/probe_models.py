@@ -257,6 +257,7 @@ class MLPProbe(BaseEstimator):
 # %% ../../nbs/64_probing.probe_models.ipynb #ee48e641
 @patch
 def fit(self: MLPProbe, X, y, groups=None, valid=None):
+    "Train on all rows but a held-out part, which says when to stop"
     y, self.scaler_ = np.asarray(y), StandardScaler().fit(X)
     self.answers_, X = Answers(self.type, y), self._scaled(X)
     fit, judge = held_out(y, groups, self.seed, valid)

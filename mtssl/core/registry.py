@@ -60,7 +60,10 @@ class Registry(dict):
     def register(self, name: str, # the name users write
                  *, replace: bool = False, # replace what has this name now?
                  **facts): # worth listing: a unit, a paper
-        "Decorator: put a function or class under `name`; raises `ValueError` if the name is taken"
+        "Decorator: put a function or class under `name`; raises `ValueError` if the name is taken, or could not be written"
+        if not isinstance(name, str) or not re.fullmatch(r'[^\s(),:]([^(),:]*[^\s(),:])?', name):
+            raise ValueError(f"{name!r} cannot be the name of a {self.kind}: write register('name'), "
+                             'without brackets, commas and colons.')
         def add(maker):
             if name in self and not replace and not _same(self[name], maker): raise ValueError(
                 f'The name {name!r} is taken by another {self.kind}: choose another name, '

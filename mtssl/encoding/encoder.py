@@ -151,6 +151,11 @@ def _check_rules(encoder):
     if not isinstance(encoder, Encoder): raise ValueError(f'{name} is no encoder: write class {name}(Encoder).')
     if not hasattr(encoder, '__stored_args__'):
         raise ValueError(f'{name} does not keep its arguments, so it could not be saved: call store_attr() in its __init__.')
+    known = list(inspect.signature(type(encoder).__init__).parameters.values())[1:]
+    named = [p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if lost := [k for k in named if k not in encoder.__stored_args__]:
+        raise ValueError(f'{name} does not keep its argument {lost[0]!r}, so it could not be saved: '
+                         'call store_attr() in its own __init__.')
     if taken := [m for m in encoder._modules if hasattr(type(encoder), m)]:
         raise ValueError(f'{name} calls a part of itself {taken[0]!r}, the name of something every encoder has; choose another.')
 

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, islice
@@ -257,10 +258,23 @@ def _failed(error):
     future.set_exception(error)
     return future
 
+@contextmanager
+def _ctrl_c_later():
+    "Within it Ctrl-C waits until the end, so that no process is left half started"
+    if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGINT)):
+        yield
+        return
+    pressed, handler = [], signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda *args: pressed.append(args))
+    try: yield
+    finally: signal.signal(signal.SIGINT, handler)
+    if pressed: handler(*pressed[-1])
+
 def _submit(pool, job):
     "The future of `decode_track`, also from a pool that has just broken"
-    try: return pool.submit(decode_track, *job)
-    except BrokenProcessPool as e: return _failed(e)
+    with _ctrl_c_later():
+        try: return pool.submit(decode_track, *job)
+        except BrokenProcessPool as e: return _failed(e)
 
 # %% ../../nbs/10_music.audio.ipynb #880d6bb8
 def _job(item, sr):

@@ -55,7 +55,7 @@ class MeanScore(Metric):
     def reset(self): self.total, self.clips = 0., 0
     def accumulate(self, learn):
         n = find_bs(learn.yb)
-        self.total += n * torch.stack([w.score for w in learn.model.workers.values()]).mean()
+        self.total += n * learn.model.workers.scores().mean()
         self.clips += n
     @property
     def value(self): return self.total / self.clips if self.clips else None
@@ -93,8 +93,7 @@ def weights_and_shares(self: WorkerRecorder, losses): # `[K]` -> `[2, K]`
 @patch
 def judged(self: WorkerRecorder, losses): # `[K]` -> losses, scores, norms `[3, K]`, inner products of gradients `[K, K]`
     "What a validation batch says of every worker"
-    workers = self.model.workers.values()
-    scores = torch.stack([torch.as_tensor(w.score, device=losses.device) for w in workers])
+    scores = self.model.workers.scores().to(losses.device)
     with torch.enable_grad(): gram = inner_products(self.pred.cut.gradients(self.pred))
     return torch.stack([losses, scores, gram.diagonal().sqrt()]), gram
 

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from ..core.arrays import seeded
 from ..features.statistics import Statistics, fit_statistics
 from ..encoding.encoder import Encoder, encoders
-from .views import Whole, make_batch, unchanged
+from .views import View, Whole, make_batch, unchanged
 from .distortions import make_distortions
 from .workers import Workers, make_workers
 from .weighting import LayerCut, Weighting, weightings
@@ -31,6 +31,9 @@ class PretrainModel(nn.Module):
         super().__init__()
         self.encoder, self.workers, self.weighting = encoder, workers, weighting
         self.statistics, self.distort = statistics, distort
+        for name, w in workers.items():
+            if not isinstance(w.view, View): raise TypeError(f'The worker {name!r} has {w.view!r} for a view; '
+                                                             'give it an object of a View, such as Whole().')
         self.views = list(dict.fromkeys([Whole(), *(w.view for w in workers.values())]))
 
 # %% ../../nbs/44_pretraining.model.ipynb #35d112d2
@@ -93,7 +96,7 @@ def losses_of(self: PretrainModel, batches: dict # from `make_batches`
 def errors_of(self: PretrainModel, batches: dict # from `make_batches`
              ) -> dict: # `{name: [B']}`
     "Every worker's error on each clip, for weightings that are `per_clip`"
-    return {name: worker.errors(batches[worker.view].z, batches[worker.view])
+    return {name: worker.clip_errors(batches[worker.view].z, batches[worker.view])
             for name, worker in self.workers.items()}
 
 # %% ../../nbs/44_pretraining.model.ipynb #9d32d754
@@ -132,6 +135,7 @@ def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of 
         losses = {name: e.mean() for name, e in errors.items()} if errors else self.losses_of(batches)
         losses = Losses(losses, batches, cut, errors)
     if not torch.stack(list(losses.values())).isfinite().all(): raise NonFiniteLoss(losses)
+    if not self.training: self.workers.scores() # one that is missing is found out before anything reads it
     return losses
 
 # %% ../../nbs/44_pretraining.model.ipynb #202ca795

@@ -184,6 +184,8 @@ def open_corpus(source, # a `Corpus`, its folder, or whatever `build_corpus` tak
                ) -> Corpus:
     "The corpus that `source` is, or one made from it in `store`, where files that are already there are not decoded again"
     if isinstance(source, Corpus): return source
+    if isinstance(source, DataLoaders):
+        raise ValueError('pretrain takes a folder, files, shards or a Corpus, not DataLoaders; give those to pretrain_learner.')
     if isinstance(source, (str, Path)) and (Path(source)/'manifest.parquet').exists(): return Corpus(source)
     return build_corpus(source, store, sr=sr, jobs=jobs, quiet=quiet)
 

@@ -41,12 +41,15 @@ class Worker(nn.Module):
              batch: Batch # as for `errors`
             ) -> torch.Tensor: # scalar
         "The mean of the errors; raises `TypeError` unless there is one error per clip"
+        return self.clip_errors(z, batch).mean()
+
+    def clip_errors(self, z, batch): # as for `errors`
+        "The errors; raises `TypeError` unless there is one per clip"
         errors = self.errors(z, batch)
-        if not torch.is_tensor(errors) or errors.ndim != 1:
-            given = f'a tensor {list(errors.shape)}' if torch.is_tensor(errors) else repr(errors)
-            raise TypeError(f'errors(z, batch) of {type(self).__name__} must give one error per clip, [B], and gives '
-                            f'{given}.')
-        return errors.mean()
+        if torch.is_tensor(errors) and errors.ndim == 1 and len(errors) in (len(z), len(batch.wave)): return errors
+        given = f'a tensor {list(errors.shape)}' if torch.is_tensor(errors) else repr(errors)
+        raise TypeError(f'errors(z, batch) of {type(self).__name__} must give one error per clip, [{len(z)}], '
+                        f'and gives {given}.')
 
 # %% ../../nbs/42_pretraining.workers.ipynb #37f352a3
 @patch(cls_method=True)

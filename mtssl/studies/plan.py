@@ -117,6 +117,7 @@ def _check_keys(given):
     known = [f.name for f in fields(Study)]
     if not isinstance(given, dict):
         raise ValueError(f"A study is a mapping with the keys {', '.join(known[:5])} and others, not {type(given).__name__}.")
+    if 'labels' in given: raise ValueError("The key 'labels' of earlier versions is called 'amounts' now; rename it.")
     if odd := [k for k in given if k not in known]: raise ValueError(f"A study has no key {odd[0]!r}; it has {', '.join(known)}.")
     if missing := [k for k in known[:5] if not given.get(k)]: raise ValueError(f"A study needs the key {missing[0]!r}.")
     for k, kind in _types.items():

@@ -149,6 +149,12 @@ class Shifted(View):
         far = (place[:, 1] - place[:, 0]) / math.sqrt(2 / 3)
         return distort(torch.stack(twins)), dict(zip(('tempo', 'pitch'), far.to(wave)))
 
+# %% ../../nbs/40_pretraining.views.ipynb #ans0wers
+class _Answers(dict):
+    "What a view knows, by name; raises `ValueError` for a name that it does not have"
+    def __missing__(self, name):
+        raise ValueError(f"The view gives no answer {name!r}; its answers are: {', '.join(self) or 'none'}.")
+
 # %% ../../nbs/40_pretraining.views.ipynb #42aade85
 class Batch:
     "What workers may look at: waves, analysis, layers, embedding, normalised targets and a view's answers, each computed once"
@@ -162,7 +168,8 @@ class Batch:
         answers: dict = None, # what the view knows
     ):
         self.wave, self.analysis, self.layers, self.statistics = wave, analysis, layers, statistics
-        self.heard, self.front, self.answers = wave if heard is None else heard, front, answers or {}
+        self.heard, self.front = wave if heard is None else heard, front
+        self.answers = answers if isinstance(answers, _Answers) else _Answers(answers or {})
         self.track = torch.arange(len(wave), device=wave.device) # which track each crop is of
 
     @property
@@ -217,9 +224,3 @@ def _checked(view, given):
     if two and given[0].ndim == 2 and isinstance(given[1], dict): return given
     raise TypeError(f'The view {view} must return two things: what is heard, a tensor [B, T], and a dict of answers, '
                     f'{{}} where there are none.')
-
-# %% ../../nbs/40_pretraining.views.ipynb #0b61a4e4
-@patch(cls_method=True)
-def __torch_function__(cls: Batch, func, types, args=(), kwargs=None):
-    "No tensor: fastai's mixed precision asks everything a model gives whether it is one of floats"
-    return False if func is torch.is_floating_point else NotImplemented

@@ -264,12 +264,13 @@ class Links(HTMLParser):
 
 
 def shorten(out):
-    "Links to a method without a heading of its own lead to its class"
+    "Links to a method without a heading of its own lead to its class, those to a private name to its page"
     anchors = {p: Links(p.read_text(encoding='utf-8')).anchors for p in out.rglob('*.html')}
     for page in anchors:
         def shorter(match):
             known, anchor = anchors.get((page.parent/match[1]).resolve(), ()), match[2]
             while anchor not in known and '.' in anchor: anchor = anchor.rpartition('.')[0]
+            if anchor not in known and anchor[0] == '_': return f'href="{match[1]}"' # a private name: its code is shown, without a heading
             return f'href="{match[1]}#{anchor}"'
         page.write_text(re.sub(r'href="([^":#]+)#([^"]+)"', shorter, page.read_text(encoding='utf-8')), encoding='utf-8')
 

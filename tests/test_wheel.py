@@ -6,14 +6,14 @@ import pytest
 from conftest import root, run, tracked, uv
 
 modules = sorted(p for p in tracked() if p.suffix == '.py' and p.parts[0] == 'mtssl')
-studies = sorted(p for p in tracked() if p.suffix == '.yaml' and p.parts[:2] == ('mtssl', 'studies'))
+data = sorted(p for p in tracked() if p.suffix in ('.yaml', '.json', '.typed') and p.parts[0] == 'mtssl' or p.name == 'py.typed')
 slow = ['torch', 'torchaudio', 'fastai', 'librosa', 'sklearn', 'pandas', 'matplotlib', 'scipy']
 
 
 def test_contents(installed):
     names = {n for n in zipfile.ZipFile(installed.wheel).namelist() if not n.endswith('/')}
     info, = {n.split('/')[0] for n in names if '.dist-info/' in n}
-    wanted = {*(p.as_posix() for p in modules + studies), *(f'{info}/{n}' for n in ('licenses/LICENSE', 'METADATA', 'WHEEL', 'RECORD', 'entry_points.txt', 'top_level.txt'))}
+    wanted = {*(p.as_posix() for p in modules + data), *(f'{info}/{n}' for n in ('licenses/LICENSE', 'METADATA', 'WHEEL', 'RECORD', 'entry_points.txt', 'top_level.txt'))}
     assert not wanted - names, f'The wheel lacks {sorted(wanted - names)}'
     assert not names - wanted, f'The wheel holds what it should not: {sorted(names - wanted)}'
 

@@ -59,6 +59,7 @@ def pytest_configure(config):
         os.environ['MTSSL_INSTALLED'] = config.installed
     folder = Path(os.environ['MTSSL_INSTALLED'])
     site, = folder.glob('venv/lib/python*/site-packages')
+    os.environ['NUMBA_CACHE_DIR'] = str(folder/f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")  # one each: two that write one cache crash
     sys.path.insert(0, str(site))
     os.environ['PYTHONPATH'] = str(site)
     os.environ['PATH'] = f"{folder/'venv'/'bin'}{os.pathsep}{os.environ['PATH']}"

@@ -146,6 +146,7 @@ def examples(command) -> list: # of lists of words, without `mtssl`
     "The examples in the help of one of Typer's commands"
     return [shlex.split(line)[2:] for line in (command.epilog or '').splitlines() if line.startswith('$ ')]
 
+# %% ../../nbs/80_app.console.ipynb #e64db701
 class _PlainFlags:
     "Shows flags without a kind of value"
     def get_params(self, ctx):

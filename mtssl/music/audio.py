@@ -258,6 +258,7 @@ def _failed(error):
     future.set_exception(error)
     return future
 
+# %% ../../nbs/10_music.audio.ipynb #71092101
 @contextmanager
 def _ctrl_c_later():
     "Within it Ctrl-C waits until the end, so that no process is left half started"

@@ -236,6 +236,7 @@ def _begun_study(out):
     begun['amounts'] = [a.replace(' a class', ' per class') if isinstance(a, str) else a for a in begun['amounts']]
     return begun
 
+# %% ../../nbs/73_studies.study.ipynb #dbfbf301
 def check_folder(study: Study, out: Path):
     "Raise `ValueError` if `out` holds cells that were made otherwise"
     begun, now = _begun_study(out), json.loads(json.dumps(asdict(study)))

@@ -103,9 +103,9 @@ def _crashing(path, sr):
 
 @linux
 def test_crashing_decoder(monkeypatch):
-    import mtssl.music.audio as audio
-    monkeypatch.setattr(audio, 'decode_track', _crashing)
-    results = list(audio.decode_tracks([str(i) for i in range(1, 31)], jobs=2))
+    import mtssl.music.decoding as decoding
+    monkeypatch.setattr(decoding, 'decode_track', _crashing)
+    results = list(decoding.decode_tracks([str(i) for i in range(1, 31)], jobs=2))
     assert [p for p, _, _ in results] == [str(i) for i in range(1, 31)]
     for path, samples, facts in results:
         problem = {'7': 'the decoder crashed on it', '5': 'empty, 0 bytes', '4': 'MemoryError, no room'}.get(path[-1])

@@ -27,7 +27,9 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from ..core.files import digest, write_atomically
 from ..core.progress import progress_bar
-from ..music.audio import decode_track, decode_tracks, from_int16, walk_audio
+from ..music.audio import decode_track, from_int16
+from ..music.decoding import decode_tracks
+from ..music.sources import walk_audio
 from .embedding import Cache, embed_frames, embed_wave, model_digest
 from .embedder import MusicEmbedder
 

@@ -18,7 +18,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..core.files import digest, file_digest
 from ..core.progress import track
-from ..music.audio import AudioError, decode_tracks, from_int16
+from ..music.audio import AudioError, from_int16
+from ..music.decoding import decode_tracks
 from ..encoding.encoder import Encoder, default_layers
 from .embedding import Cache, embed_waves, layer_sizes, model_digest
 

@@ -4,26 +4,18 @@
 
 # %% auto #0
 __all__ = ['extensions', 'AudioError', 'AudioInfo', 'audio_info', 'load_audio', 'to_int16', 'from_int16', 'levels',
-           'sample_facts', 'decode_track', 'decode_tracks', 'is_audio_name', 'walk_audio', 'find_audio']
+           'sample_facts', 'decode_track', 'is_audio_name']
 
 # %% ../../nbs/10_music.audio.ipynb #f24ac7aa
 import io
 import numpy as np
 import os
 import re
-import signal
 import soundfile
 import soxr
 import stat
-import threading
-import time
-from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import chain, islice
 from math import ceil, gcd
 from pathlib import Path
 
@@ -236,99 +228,6 @@ def decode_track(path, # an audio file
     if not samples.any(): raise AudioError(path, 'silent, every sample is 0 in 16 bits')
     return samples, dict(facts, peak=peak, **sample_facts(samples, sr))
 
-# %% ../../nbs/10_music.audio.ipynb #710921e2
-def _start_worker():
-    "Make a decoding process ignore Ctrl-C (its parent handles it), be silent, and end with its parent"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    parent = os.getppid()
-    def watch():
-        while os.getppid() == parent: time.sleep(1)
-        os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()
-
-def _decode_alone(job):
-    "`decode_track` in a process of its own, whose crash is an `AudioError`"
-    with ProcessPoolExecutor(1, initializer=_start_worker) as pool:
-        try: return pool.submit(decode_track, *job).result()
-        except BrokenProcessPool: raise AudioError(job[0], 'the decoder crashed on it') from None
-
-def _failed(error):
-    future = Future()
-    future.set_exception(error)
-    return future
-
-# %% ../../nbs/10_music.audio.ipynb #71092101
-@contextmanager
-def _ctrl_c_later():
-    "Within it Ctrl-C waits until the end, so that no process is left half started"
-    if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGINT)):
-        yield
-        return
-    pressed, handler = [], signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, lambda *args: pressed.append(args))
-    try: yield
-    finally: signal.signal(signal.SIGINT, handler)
-    if pressed: handler(*pressed[-1])
-
-def _submit(pool, job):
-    "The future of `decode_track`, also from a pool that has just broken"
-    with _ctrl_c_later():
-        try: return pool.submit(decode_track, *job)
-        except BrokenProcessPool as e: return _failed(e)
-
-# %% ../../nbs/10_music.audio.ipynb #880d6bb8
-def _job(item, sr):
-    "The arguments of `decode_track` for a path, or for an object with `file` and `read()`"
-    return (item.file, sr, item.read()) if hasattr(item, 'file') else (item, sr)
-
-def _refused(item):
-    "The future of an item whose problem is known already, or None"
-    if problem := getattr(item, 'problem', ''): return _failed(AudioError(item.file, problem))
-
-def _in_order(items, sr, jobs):
-    "Yield `(item, function that returns decode_track's result)` in order, decoding ahead in `jobs` processes"
-    if jobs == 1:
-        for item in items: yield item, f.result if (f := _refused(item)) else lambda: decode_track(*_job(item, sr))
-        return
-    pool = ProcessPoolExecutor(jobs, initializer=_start_worker)
-    try:
-        items, pending = iter(items), deque()
-        while True:
-            for item in islice(items, 3 * jobs - len(pending)):
-                job = None if (refused := _refused(item)) else _job(item, sr)
-                pending.append((item, job, refused or _submit(pool, job)))
-            if not pending: return
-            item, job, future = pending.popleft()
-            if isinstance(future.exception(), BrokenProcessPool):
-                yield item, lambda: _decode_alone(job)
-                pool = ProcessPoolExecutor(jobs, initializer=_start_worker)
-                pending = deque((i, j, _submit(pool, j) if j else f) for i, j, f in pending)
-            else: yield item, future.result
-    finally: pool.shutdown(wait=False, cancel_futures=True)
-
-# %% ../../nbs/10_music.audio.ipynb #14dd544c
-def _count_jobs(jobs):
-    "As many processes as wanted, else one for each core that this process may use"
-    return max(1, jobs or (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1))
-
-# %% ../../nbs/10_music.audio.ipynb #7e313b03
-def decode_tracks(items, # audio files, or objects such as `Track`, with `file`, `problem`, and `read()` for the content or None
-                  sr: int = 22050, # sample rate of the results, Hz
-                  *, jobs: int = None # processes; None: one per core
-                 ): # yields (item, samples int16 [T] or None, dict of facts or of `problem`)
-    "Decode many files in parallel, in order; a broken one gives its `problem`, never an exception"
-    items, jobs = iter(items), _count_jobs(jobs)
-    first = list(islice(items, jobs))
-    for item, result in _in_order(chain(first, items), sr, max(1, len(first))):
-        path = getattr(item, 'file', item)
-        try: samples, facts = result()
-        except AudioError as e: samples, facts = None, dict(problem=e.reason)
-        except Exception as e:
-            problem = f'{type(e).__name__}, {e}'.replace(str(path), Path(path).name)
-            samples, facts = None, dict(problem=problem)
-        yield item, samples, facts
-
 # %% ../../nbs/10_music.audio.ipynb #b79d4b56
 extensions = '.wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .caf .w64 .rf64'.split()
 
@@ -336,31 +235,3 @@ def is_audio_name(name: str) -> bool:
     "Is `name`, of a file, visible, and its extension that of a format that can be read?"
     name = os.path.basename(name)
     return not name.startswith('.') and os.path.splitext(name)[1].lower() in extensions
-
-# %% ../../nbs/10_music.audio.ipynb #f8d38118
-def walk_audio(folder # where to look, sub-folders included
-              ): # yields `Path`s, in the order of their text
-    "Find audio files in `folder` by their extensions, and sub-folders that may not be opened; raises `AudioError` if it is not a folder"
-    if not Path(folder).is_dir():
-        raise AudioError(folder, 'a file where a folder is wanted' if Path(folder).exists() else 'there is no such folder')
-    yield from map(Path, _walk(os.fspath(folder), set()))
-
-# %% ../../nbs/10_music.audio.ipynb #226f448b
-def _walk(folder, seen):
-    try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen: return
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            names = sorted(e.name + '/' * e.is_dir() for e in entries if not e.name.startswith('.'))
-    except PermissionError: yield folder; return
-    except FileNotFoundError: return  # deleted meanwhile
-    for name in names:
-        if name.endswith('/'): yield from _walk(os.path.join(folder, name[:-1]), seen)
-        elif is_audio_name(name): yield os.path.join(folder, name)
-
-# %% ../../nbs/10_music.audio.ipynb #b62d327b
-def find_audio(folder # where to look, sub-folders included
-              ) -> list: # of `Path`, sorted
-    "What `walk_audio` finds, in a list"
-    return list(walk_audio(folder))

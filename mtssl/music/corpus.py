@@ -24,7 +24,8 @@ from itertools import chain
 from pathlib import Path
 
 from ..core.progress import progress_bar
-from .audio import AudioError, decode_tracks, from_int16, is_audio_name, load_audio, sample_facts, to_int16
+from .audio import AudioError, from_int16, is_audio_name, load_audio, sample_facts, to_int16
+from .decoding import decode_tracks
 from .sources import Track, is_hugging_face, open_source, open_sources, tar_extensions
 
 # %% ../../nbs/12_music.corpus.ipynb #fb6e4356

@@ -17,7 +17,8 @@ from hashlib import blake2b
 from itertools import islice
 
 from ..core.arrays import default_device
-from .audio import decode_tracks, levels
+from .audio import levels
+from .decoding import decode_tracks
 from .sources import open_sources
 from .crops import check_crops, fill
 

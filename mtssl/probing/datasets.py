@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..core.progress import track
 from ..core.registry import parse_spec
-from ..music.audio import find_audio
+from ..music.sources import find_audio
 from ..music.synth.mix import labels_table, synthesise
 from .labelled import FileClips, LabelledSet, Task, check_classes, counted, data_folder, datasets, few
 from .labelled import read_labels, split_groups, split_synonyms, splits

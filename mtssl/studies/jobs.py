@@ -30,7 +30,7 @@ from pathlib import Path
 from ..core.registry import parse_spec
 from ..core.files import write_atomically
 from ..core.progress import progress_bar, track
-from ..music.audio import find_audio
+from ..music.sources import find_audio
 from ..music.corpus import Corpus, build_corpus
 from ..music.synth.mix import synthesise
 from ..encoding.encoder import Encoder, count_parameters, encoders

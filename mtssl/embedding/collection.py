@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from ..core.files import digest, write_atomically
 from ..core.progress import progress_bar
+from ..core.extras import needs
 from ..music.audio import decode_track, from_int16
 from ..music.decoding import decode_tracks
 from ..music.sources import walk_audio
@@ -365,8 +366,7 @@ class Nearest:
     def __len__(self): return getattr(self.index, 'ntotal', None) or self.index.n_samples_fit_
 
 def _faiss_index(points):
-    try: from faiss import IndexFlatIP
-    except ImportError: raise ValueError('faiss is not installed here: pip install "mtssl[faiss]".') from None
+    with needs('faiss', 'A search by faiss'): from faiss import IndexFlatIP
     index = IndexFlatIP(points.shape[1])
     index.add(points)
     return index

@@ -11,6 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from fastcore.basics import patch, store_attr
 
+from ..core.extras import needs
 from ..features.analysis import Analysis
 from .encoder import Encoder, encoders
 
@@ -231,8 +232,7 @@ def frames(self: CQTNet, wave, analysis=None):
 def _timm_backbone(model: str # name of the model in timm
                   ) -> nn.Module: # gives feature maps
     "A backbone of timm with one input channel; raises `ValueError` where that is not possible"
-    try: import timm
-    except ImportError: raise ValueError(f"The encoder 'timm:{model}' needs the timm library: pip install 'mtssl[timm]'.") from None
+    with needs('timm', f"The encoder 'timm:{model}'"): import timm
     if not timm.is_model(model): raise ValueError(f'timm has no model {model!r}; timm.list_models() lists those it has.')
     try:
         backbone = timm.create_model(model, in_chans=1, features_only=True).eval()

@@ -23,6 +23,7 @@ from scipy.signal import firwin
 
 from ..core.arrays import default_device
 from ..core.files import reason, write_atomically
+from ..core.extras import needs
 from ..features.kernels import cqt_frequencies, cqt_kernel, cqt_lengths, decibels
 from .encoder import Encoder, default_layers, fit_frames, pool
 
@@ -284,8 +285,7 @@ def export_program(encoder: Encoder, # in any mode
 # %% ../../nbs/36_encoding.export.ipynb #084c607f
 def _onnx_libraries() -> tuple: # onnx, onnxruntime
     "The libraries of the extra `export`; raises `ValueError` where one is missing"
-    try: import onnx, onnxruntime, onnxscript # noqa: F401
-    except ImportError as e: raise ValueError(f"Writing ONNX needs {e.name}: pip install 'mtssl[export]'.") from None
+    with needs('export', 'Writing ONNX'): import onnx, onnxruntime, onnxscript # noqa: F401
     return onnx, onnxruntime
 
 def _onnx_file(program: torch.export.ExportedProgram, # of `_trace`

@@ -290,21 +290,21 @@ def onset(
 
 # %% ../../nbs/21_features.targets.ipynb #a004ea8b
 def _local_pulse(analysis, seconds, rate, lags):
-    "Autocorrelation `[B, lags, N]` of the onset strength over `seconds`, and its frames per second, on which `lags(rate)` depends"
+    "Autocorrelation `[B, 1 + lags, N]` of the onset strength over `seconds`, and its frames per second, on which `lags(rate)` depends"
     fine, step = analysis.finer(rate)
     rate = fine.sr / fine.hop
     window = max(2, round(seconds * rate))
-    return fine.autocorrelation(min(lags(rate), window), window, step)[..., :analysis.n_frames], rate
+    return fine.autocorrelation(min(1 + lags(rate), window), window, step)[..., :analysis.n_frames], rate
 
-@targets.register('tempogram', unit='correlation')
+@targets.register('tempogram', unit='correlation', version=2)
 def tempogram(
     analysis, # shared spectra of the waves
-    lags=160, # frames of lag, at most the window
+    lags=160, # lags from 1 to so many frames, at most the window less one
     seconds=8.916, # length of the window
     rate=None, # at least so many frames of onset strength per second; None for the analysis' own
 ): # `[B, lags, N]`
     "Local autocorrelation of the onsets: pulse and metre, by lag"
-    return _local_pulse(analysis, seconds, rate, lambda rate: lags)[0]
+    return _local_pulse(analysis, seconds, rate, lambda rate: lags)[0][:, 1:]
 
 # %% ../../nbs/21_features.targets.ipynb #35e67933
 @targets.register('fourier_tempogram', unit='dB')
@@ -323,7 +323,7 @@ def fourier_tempogram(
 @cached_tensors
 def _tempo_folding(lags, rate, bins, slowest, octaves, dtype, device):
     "Weights `[lags, bins]` that read each tempo's lag between its two neighbours, averaged over octaves"
-    lag = 60 * rate / (slowest * 2.**(np.arange(bins * octaves) / bins))
+    lag = np.maximum(1, 60 * rate / (slowest * 2.**(np.arange(bins * octaves) / bins)))
     weights = (1 - np.abs(np.arange(lags)[:, None] - lag)).clip(0).reshape(lags, octaves, bins)
     return torch.tensor(weights.mean(1), dtype=dtype, device=device)
 
@@ -337,7 +337,7 @@ def cyclic_tempogram(
     rate=None, # at least so many frames of onset strength per second; None for the analysis' own
 ): # `[B, bins, N]`
     "Tempogram folded onto one octave: pulse, whichever level is the beat"
-    lags = lambda rate: max(160, math.ceil(60 * rate / slowest) + 1)
+    lags = lambda rate: max(160, math.ceil(60 * rate / slowest))
     pulse, rate = _local_pulse(analysis, seconds, rate, lags)
     return (pulse.mT @ _tempo_folding(pulse.shape[1], rate, bins, slowest, octaves, pulse.dtype, pulse.device)).mT
 

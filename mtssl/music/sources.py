@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
+from ..core.extras import needs
 from .audio import AudioError, is_audio_name
 
 # %% ../../nbs/11_music.sources.ipynb #3ef65cf2
@@ -138,9 +139,8 @@ def is_hugging_face(folder) -> bool: # where `save_to_disk` may have written
 
 def _splits(folder):
     "Name and rows, audio not decoded, of each split of a data set on disk; the name of its audio column"
-    try: from datasets import Audio, DatasetDict, load_from_disk
-    except ImportError:
-        raise ValueError(f"{folder} is a Hugging Face data set; to read it, pip install 'mtssl[huggingface]'.") from None
+    with needs('huggingface', f'{folder} is a data set of Hugging Face, and reading it'):
+        from datasets import Audio, DatasetDict, load_from_disk
     loaded = load_from_disk(os.fspath(folder))
     for split, rows in (loaded.items() if isinstance(loaded, DatasetDict) else [('', loaded)]):
         audio = [name for name, feature in rows.features.items() if isinstance(feature, Audio)]

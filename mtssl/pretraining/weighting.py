@@ -18,6 +18,7 @@ from fastcore.basics import patch
 from torchjd import aggregation, scalarization
 
 from ..core.registry import Registry
+from ..core.extras import needs
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #884a32a2
 weightings = Registry('weighting')
@@ -407,9 +408,7 @@ class GradNorm(GradientWeighting):
 # %% ../../nbs/43_pretraining.weighting.ipynb #f6638f45
 def _installed(make, name):
     "`make()`; raises `ValueError` where a package it needs is missing"
-    try: return make()
-    except ImportError:
-        raise ValueError(f"{name} needs packages that are not installed: pip install 'mtssl[weighting]'.") from None
+    with needs('weighting', f'The weighting {name}'): return make()
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #398f40a4
 class FromTorchJD(GradientWeighting):

@@ -13,6 +13,7 @@ import pandas as pd
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
+from ..core.extras import needs
 from .metrics import bootstrap_weights, metrics, score_interval
 from .probes import ProbeResult, row_names
 
@@ -142,8 +143,7 @@ def embedding_map(features: np.ndarray, # [n, D]
     scaled = StandardScaler().fit_transform(features)
     if method == 'pca': return PCA(2, svd_solver='full').fit_transform(scaled)
     if method != 'umap': raise ValueError(f"There is no method {method!r} for a map; choose pca or umap.")
-    try: from umap import UMAP
-    except ImportError: raise ValueError("UMAP is not installed; pip install 'mtssl[umap]', or take pca.") from None
+    with needs('umap', 'The method umap (pca does without)'): from umap import UMAP
     return UMAP(metric='cosine', random_state=seed, n_jobs=1).fit_transform(scaled)
 
 # %% ../../nbs/66_probing.probe_plots.ipynb #1c188a98

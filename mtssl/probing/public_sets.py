@@ -21,6 +21,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from xml.etree import ElementTree
 
+from ..core.extras import needs
 from ..music.audio import AudioError, audio_info
 from .labelled import FileClips, LabelledSet, Task, check_classes, counted, data_folder, datasets, few, key_name
 from .labelled import read_labels, split_groups, split_synonyms
@@ -555,8 +556,7 @@ def tinysol(root=None, # where the CSV, or `annotation`, and `audio` or `TinySOL
 # %% ../../nbs/61_probing.public_sets.ipynb #e6abdad7
 def _mirdata_tracks(name, root, version):
     "Where mirdata has a set, and its tracks; raises `ValueError` that says what to do"
-    try: from mirdata import initialize, list_datasets
-    except ImportError: raise ValueError('mirdata is not installed; run pip install mtssl[mirdata].') from None
+    with needs('mirdata', f"mirdata's set {name}"): from mirdata import initialize, list_datasets
     if name not in list_datasets():
         raise ValueError(f"mirdata has no set {name!r}; it has {', '.join(list_datasets())}.")
     whole = initialize(name, data_home=None if root is None else str(root), version=version)
@@ -568,7 +568,7 @@ def _mirdata_tracks(name, root, version):
 # %% ../../nbs/61_probing.public_sets.ipynb #6e096d58
 @datasets.register('mirdata', tasks='an attribute of its tracks', classes='', hours='', licence="the set's",
                    metric="by the task's type", splits='an attribute of its tracks, or drawn by groups',
-                   where="mirdata.initialize('gtzan_genre').download(), after pip install mtssl[mirdata]")
+                   where="mirdata.initialize('gtzan_genre').download(), after pip install mirdata")
 def mirdata(name: str, # a set that mirdata knows, such as 'gtzan_genre'
             label: str, # an attribute of its tracks, such as 'genre'; multi-label: a list of classes, or dict of confidences
             type: str = 'single-label', # of the task

@@ -26,7 +26,7 @@ from mtssl.pretraining.runs import Settings, last_cosines, pretrain, resume
 from mtssl.core.files import versions
 from mtssl.probing.baselines import embed_set, handcrafted, random_row, row_titles, untrained
 from mtssl.probing.probes import paired_difference, probe_all, scores_table
-from mtssl.probing.labelled import StoredClips, with_names
+from mtssl.probing.stored_sets import StoredClips, with_names
 from mtssl.studies.study import records
 from mtssl.music.synth.mix import synthesise
 

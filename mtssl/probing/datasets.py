@@ -17,10 +17,13 @@ from pathlib import Path
 
 from ..core.progress import track
 from ..core.registry import parse_spec
+from ..core.checks import Limit, check_numbers, check_out
 from ..music.sources import find_audio
 from ..music.synth.mix import labels_table, synthesise
-from .labelled import FileClips, LabelledSet, Task, check_classes, counted, data_folder, datasets, few
-from .labelled import read_labels, split_groups, split_synonyms, splits
+from .clips import FileClips
+from .label_tables import counted, few, split_synonyms, splits
+from .labelled import LabelledSet, Task, check_classes, data_folder, datasets
+from .labelled import read_labels, split_groups
 
 # %% ../../nbs/62_probing.datasets.ipynb #7da06632
 @dataclass
@@ -43,6 +46,8 @@ def _render(n, seconds, sr, seed, jobs, quiet, what):
     return waves, labels_table(labels)
 
 # %% ../../nbs/62_probing.datasets.ipynb #275cafcb
+_limits = {name: Limit(1, 10**7, 'clips', whole=True) for name in ('train', 'test')}
+
 @datasets.register('synth', tasks='instrument, style, tempo, key', classes='10, 8, 10, 24', hours='2.5',
                    licence='none needed',
                    metric='accuracy', splits='train, test, from different seeds',
@@ -58,6 +63,8 @@ def synth(train: int = 500, # clips for training
           quiet: bool = False # no progress bar
           ) -> LabelledSet:
     "Synthesised mixtures with exact labels: lead instrument, style, tempo class and key; raises `ValueError` for equal seeds"
+    check_numbers(_limits, train=train, test=test, seconds=seconds, sr=sr, jobs=jobs)
+    for seed in seeds: check_numbers(seed=seed)
     if seeds[0] == seeds[1]:
         raise ValueError(f"Training and test clips would be the same music, of seed {seeds[0]}; give two different seeds.")
     parts = [_render(n, seconds, sr, seed, jobs, quiet, split) for split, n,
@@ -77,6 +84,8 @@ def save_set(dataset: LabelledSet, # any labelled set
              sr: int = 22050 # sample rate [Hz] of the files
              ) -> Path: # the CSV
     "Write `labels.csv` and one 16-bit wave file per clip; raises `ValueError` rather than overwrite a set or write outside `out`"
+    check_out(out)
+    check_numbers(sr=sr)
     out, table = Path(out), dataset.table.copy()
     if (out / 'labels.csv').exists():
         raise ValueError(f"{str(out)!r} holds a labels.csv already; give another folder.")

@@ -23,8 +23,10 @@ from xml.etree import ElementTree
 
 from ..core.extras import needs
 from ..music.audio import AudioError, audio_info
-from .labelled import FileClips, LabelledSet, Task, check_classes, counted, data_folder, datasets, few, key_name
-from .labelled import read_labels, split_groups, split_synonyms
+from .clips import FileClips
+from .label_tables import counted, few, split_synonyms
+from .labelled import LabelledSet, Task, check_classes, data_folder, datasets, key_name
+from .labelled import read_labels, split_groups
 
 # %% ../../nbs/61_probing.public_sets.ipynb #85c4be81
 def set_folder(name: str, # of the set

@@ -30,6 +30,7 @@ from pathlib import Path
 from ..core.registry import parse_spec
 from ..core.files import write_atomically
 from ..core.progress import progress_bar, track
+from ..core.checks import check_numbers
 from ..music.sources import find_audio
 from ..music.corpus import Corpus, build_corpus
 from ..music.synth.mix import synthesise
@@ -37,7 +38,7 @@ from ..encoding.encoder import Encoder, count_parameters, encoders
 from ..music.crops import corpus_dls
 from ..pretraining.learner import StepCallback, pretrain_learner
 from ..pretraining.runs import SaveRun, Settings, open_corpus, pretrain, resume
-from ..probing.labelled import open_set, store_set, with_names
+from ..probing.stored_sets import open_set, store_set, with_names
 from ..probing.datasets import labelled_set
 from ..probing.metrics import bootstrap_weights, metrics, score_interval
 from ..probing.probes import ProbeResult, amount_name, probe_all
@@ -344,6 +345,7 @@ def _end_job(job, process, console, name):
 def process_count(jobs: int | None # None: one per core, or one with a GPU
                  ) -> int:
     "How many processes to run at a time"
+    check_numbers(jobs=jobs)
     return jobs or (1 if default_device() == 'cuda' else os.cpu_count() or 1)
 
 # %% ../../nbs/72_studies.jobs.ipynb #852e002f

@@ -170,7 +170,7 @@ def _problems(report):
     "What is missing in a study, one sentence each"
     failed = [f'{name} failed: {why}' for name, why in report['failed'].items()]
     absent = [f'{name} is not there: {why}' for name, why in report['absent'].items()]
-    undecoded = [f'{name}: {len(paths)} clips could not be decoded, such as {paths[0]}.'
+    undecoded = [f'{name}: {len(paths)} clips could not be decoded, such as {next(iter(paths))}.'
                  for name, paths in report['clips_left_out'].items() if paths]
     return failed + absent + undecoded
 

@@ -212,6 +212,24 @@ def sample_facts(samples, # int16 [T]
     digest = blake2b(np.ascontiguousarray(samples, '<i2').data, digest_size=16).hexdigest()
     return dict(digest=digest, levels=levels(samples, sr).tobytes())
 
+# %% ../../nbs/10_music.audio.ipynb #r0undb10
+def _round_blocks(blocks, size=2**24):
+    "Samples int16 [T] of a wave that comes in blocks, and its peak; no sample is kept twice, so memory is that of float32"
+    slabs, n, peak = [], 0, 0.
+    for block in blocks:
+        peak = max(peak, float(np.abs(block).max(initial=0)))
+        while len(block):
+            if n % size == 0: slabs.append(np.empty(size, np.float32)) # large, so that it goes back to the system when freed
+            part, block = np.split(block, [size - n % size])
+            slabs[-1][n % size:n % size + len(part)] = part
+            n += len(part)
+    samples = np.empty(n, np.int16)
+    for first in range(0, n, size):
+        slab = slabs.pop(0)[:n - first]
+        for i in range(0, len(slab), 2**18):
+            samples[first + i:first + i + 2**18][:len(slab) - i] = to_int16(slab[i:i + 2**18] / max(peak, 1))
+    return samples, peak
+
 # %% ../../nbs/10_music.audio.ipynb #2c91484f
 def decode_track(path, # an audio file
                  sr: int = 22050, # sample rate of the result, Hz
@@ -220,10 +238,8 @@ def decode_track(path, # an audio file
     "Decode a whole file to mono 16-bit samples; raises `AudioError`"
     _check_arguments(path, sr, 0, None)
     with _open(path, data) as file:
-        blocks = list(_resampled(_blocks(file, path, 0, None, True), file.samplerate, sr, 1))
+        samples, peak = _round_blocks(_resampled(_blocks(file, path, 0, None, True), file.samplerate, sr, 1))
         facts = dict(source_sr=file.samplerate, channels=file.channels, format=file.format.lower())
-    peak = max((float(np.abs(b).max(initial=0)) for b in blocks), default=0.)
-    samples = np.concatenate([to_int16(b / max(peak, 1)) for b in blocks]) if blocks else np.empty(0, np.int16)
     if not len(samples): raise AudioError(path, 'it holds no samples')
     if not samples.any(): raise AudioError(path, 'silent, every sample is 0 in 16 bits')
     return samples, dict(facts, peak=peak, **sample_facts(samples, sr))

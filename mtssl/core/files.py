@@ -190,7 +190,7 @@ def save_weights(path: Path, # of the safetensors file
     "Write a safetensors file atomically, with the permissions that other files have, and a checksum of each part"
     from safetensors.torch import save as safetensors_bytes # here, since it brings torch, which tables do without
     parts = {name.partition('.')[0]: None for name in weights}
-    sums = {f'digest.{part}': content_digest(_part(weights, part)) for part in parts}
+    sums = dict(digests=json.dumps({part: content_digest(_part(weights, part)) for part in parts}))
     data = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()}, metadata=sums)
     write_atomically(path, lambda part: part.write_bytes(data))
 
@@ -212,7 +212,7 @@ def read_weights(path: Path, # of a safetensors file
     "One part of a model's weights; raises `FileProblem`, also if they are not what was written"
     with open_weights(path) as file:
         weights = {name.removeprefix(f'{part}.'): file.get_tensor(name) for name in file.keys() if name.startswith(f'{part}.')}
-        written = (file.metadata() or {}).get(f'digest.{part}')
+        written = json.loads((file.metadata() or {}).get('digests', '{}')).get(part)
     if written not in (None, content_digest(weights)): raise FileProblem(f'{path} is damaged: {_differ}.')
     return weights
 

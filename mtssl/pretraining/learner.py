@@ -19,9 +19,11 @@ from fastai.torch_core import to_float
 from fastcore.basics import patch
 from fastcore.foundation import L
 from functools import partial
+from itertools import islice
 from matplotlib.figure import Figure
 import fastai.callback.schedule # noqa: F401, gives the Learner its fit_one_cycle
 
+from ..core.checks import check_numbers
 from ..encoding.encoder import Encoder
 from .workers import FrameWorker
 from .weighting import Weighting, inner_products
@@ -188,6 +190,23 @@ class CropEpoch(Callback):
 def _set_epoch(loader, epoch):
     if hasattr(loader, 'set_epoch'): loader.set_epoch(epoch)
 
+# %% ../../nbs/45_pretraining.learner.ipynb #79f386d8
+PretrainLearner.begun = None # of an epoch to go on within: number of batches done, and what to call before the next
+
+@patch
+def all_batches(self: PretrainLearner):
+    "Train on the batches of an epoch, or validate; of an epoch that was `begun`, on the rest"
+    self.n_iter = len(self.dl)
+    for i, batch in self._rest() if self.begun and self.training else enumerate(self.dl): self.one_batch(i, batch)
+
+@patch
+def _rest(self: PretrainLearner): # numbers and batches
+    (done, go_on), self.begun = self.begun, None
+    later = self.dl.from_batch(done) if hasattr(self.dl, 'from_batch') else islice(self.dl, done, None)
+    for i, batch in enumerate(later, done):
+        if i == done: go_on()
+        yield i, batch
+
 # %% ../../nbs/45_pretraining.learner.ipynb #da06e249
 def statistics_crops(dls, # from `corpus_dls`, or like it
                      crops: int = 256 # how many to look at, at most
@@ -219,6 +238,7 @@ def pretrain_learner(
 ) -> PretrainLearner:
     "A fastai `Learner` that pre-trains `encoder` on the crops of `dls`; raises `TypeError` unless those are `DataLoaders`"
     _check_dls(dls)
+    check_numbers(lr=lr, wd=wd, sr=_sample_rate(dls) if sr is None else sr, seed=seed)
     set_seed(seed)
     sr, device = sr or _sample_rate(dls), getattr(dls, 'device', None)
     model = make_model(statistics_crops(dls), encoder, workers, weighting, sr, distortions).to(device)

@@ -59,16 +59,32 @@ def finish(name, server, tmp_path, path, what):
     if process.exitcode: pytest.fail(f'{what} ended its process with exit code {process.exitcode}.', pytrace=False)
 
 
-@pytest.mark.parametrize('name', notebooks)
-def test_notebook(name, nbs, server, tmp_path): finish(name, server, tmp_path, nbs/name, f'nbs/{name}')
+unseen = re.compile(r'^#\| *(hide\b|echo: *false)', re.M)
 
 
-@pytest.mark.parametrize('name', [n for n in notebooks if n.startswith('tutorials/')])
-def test_visible_cells(name, nbs, server, tmp_path):
-    "What a reader of the site can copy, he can run: the cells of a tutorial that are shown, without those that are not"
-    path = nbs/name
+def set_apart(source):
+    "Code that runs `source` on what the visible cells have made so far, and keeps from them what it makes itself"
+    directives = [line for line in source.splitlines() if line.startswith('#|')]
+    run = f"apart = globals().setdefault('_apart', {{}}); apart.update(globals()); exec({source!r}, apart); del apart"
+    return '\n'.join([*directives, run])
+
+
+def hide_names(path):
+    "Make the visible cells of the notebook at `path` do without what its other cells define: that is what a reader of the site can copy"
     book = json.loads(path.read_text(encoding='utf-8'))
-    unseen = re.compile(r'^#\| *(hide\b|echo: *false)', re.M)
-    book['cells'] = [c for c in book['cells'] if c['cell_type'] != 'code' or not unseen.search(''.join(c['source']))]
+    for cell in book['cells']:
+        source = ''.join(cell['source'])
+        if cell['cell_type'] == 'code' and unseen.search(source): cell['source'] = set_apart(source)
     path.write_text(json.dumps(book), encoding='utf-8')
-    finish(name, server, tmp_path, path, f'The visible code of nbs/{name}')
+
+
+@pytest.mark.parametrize('name', notebooks)
+def test_notebook(name, nbs, server, tmp_path):
+    if name.startswith('tutorials/'): hide_names(nbs/name)
+    finish(name, server, tmp_path, nbs/name, f'nbs/{name}')
+
+
+def test_hidden_names_stay_hidden():
+    seen = {}
+    for code in 'a = 1', set_apart('b = a + 1'), set_apart('assert b == 2; a = 3'), 'c = a': exec(code, seen)
+    assert seen['c'] == 1 and 'b' not in seen

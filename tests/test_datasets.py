@@ -1,25 +1,30 @@
-"""The published sets in miniature: every layout that `mtssl.probing.public_sets` reads goes through `mtssl probe`.
+"""The published sets in miniature: every layout that the rooms `probing.*_sets` read goes through `mtssl probe`.
 
-The miniatures are written by the functions `..._tree` of the notebook nbs/61_probing.public_sets.ipynb, which shows each and checks its table.
+The miniatures are written by the functions `..._tree` of those notebooks, which show each and check its table.
 """
 import ast, json
 
 import pandas as pd
 import pytest
+import soundfile
 from conftest import root, run
-from mtssl.probing import public_sets
 from typer.testing import CliRunner
 
 
 def notebook_trees():
     "Name of a set -> the notebook's function that writes its miniature below a folder and returns the specification to read it by"
-    space = dict(vars(public_sets))
-    for cell in json.loads((root/'nbs/61_probing.public_sets.ipynb').read_text(encoding='utf-8'))['cells']:
-        if cell['cell_type'] != 'code': continue
-        source = ''.join(cell['source'])
-        wanted = (ast.Import, ast.ImportFrom) if source.startswith('#| export') else (ast.Import, ast.ImportFrom, ast.FunctionDef)
-        exec(compile(ast.Module([n for n in ast.parse(source).body if isinstance(n, wanted) and not getattr(n, 'decorator_list', None)], []), 'notebook', 'exec'), space)
-    return {name.removesuffix('_tree'): function for name, function in space.items() if name.endswith('_tree')}
+    trees = {}
+    for path in sorted((root/'nbs').glob('62_probing.*_sets.ipynb')):
+        space = {}
+        for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+            if cell['cell_type'] != 'code': continue
+            source = ''.join(cell['source'])
+            wanted = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Assign)
+            code = [n for n in ast.parse(source).body if isinstance(n, wanted) and not getattr(n, 'decorator_list', None)]
+            if not source.startswith('#| export'): code = [n for n in code if not isinstance(n, ast.Assign)]
+            exec(compile(ast.Module(code, []), 'notebook', 'exec'), space)
+        trees |= {name.removesuffix('_tree'): function for name, function in space.items() if name.endswith('_tree')}
+    return trees
 
 
 trees = notebook_trees()
@@ -67,7 +72,7 @@ def test_probe(name, data, encoder, tmp_path, monkeypatch):
 
 def test_missing(data, installed, tmp_path):
     "What the command line says of a set that is not there, and a loader of one that is not all there"
-    from mtssl.probing.public_sets import gtzan
+    from mtssl.probing.tagging_sets import gtzan
     done = run(installed.mtssl, 'probe', 'nowhere', 'nsynth', env={**installed.env, 'MTSSL_DATA': str(tmp_path)}, check=False)
     assert done.returncode == 1 and "there is no 'nsynth-train/examples.json'" in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     with pytest.raises(ValueError, match='900 of 930 audio files are missing.*Get them from .*, or do without them with partial=True'): gtzan(data[0]/'gtzan')

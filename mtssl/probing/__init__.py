@@ -1,2 +1,2 @@
 """Labelled sets and probes; importing any room registers all sets."""
-from . import public_sets, datasets
+from . import datasets, instrument_sets, key_tempo_sets, tagging_sets

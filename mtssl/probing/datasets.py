@@ -6,23 +6,26 @@
 __all__ = ['ArrayClips', 'synth', 'save_set', 'csv', 'folder', 'labelled_set', 'sets_table']
 
 # %% ../../nbs/62_probing.datasets.ipynb #20d1288e
+import io
 import inspect
 import numpy as np
 import pandas as pd
 import re
 import soundfile
 import soxr
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.files import write_atomically
 from ..core.progress import track
 from ..core.registry import parse_spec
 from ..core.checks import Limit, check_numbers, check_out
 from ..music.sources import find_audio
 from ..music.synth.mix import labels_table, synthesise
-from .clips import FileClips
-from .label_tables import counted, few, split_synonyms, splits
-from .labelled import LabelledSet, Task, check_classes, data_folder, datasets
+from .clips import FileClips, checked_quietly
+from .label_tables import counted, few, read_paths, read_splits, read_table, same_files, split_synonyms, splits
+from .labelled import LabelledSet, LeftOut, Task, check_classes, data_folder, datasets, left_out_in_words
 from .labelled import read_labels, split_groups
 
 # %% ../../nbs/62_probing.datasets.ipynb #7da06632
@@ -94,41 +97,65 @@ def save_set(dataset: LabelledSet, # any labelled set
                          f"{few(outside)}.")
     table['path'] = [p if p.endswith('.wav') else p + '.wav' for p in table['path']]
     for path, wave in zip(table['path'], dataset.waves(sr)):
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(out / path, wave, sr, subtype='PCM_16')
-    table.to_csv(out / 'labels.csv', index=False)
+        soundfile.write(file := io.BytesIO(), wave, sr, format='WAV', subtype='PCM_16')
+        write_atomically(out / path, lambda part: part.write_bytes(file.getbuffer()))
+    write_atomically(out / 'labels.csv', lambda part: table.to_csv(part, index=False))
     return out / 'labels.csv'
 
 # %% ../../nbs/62_probing.datasets.ipynb #2efb004d
 def _find_tasks(table):
     "One task per column of classes, which are not decimal numbers, and one per set of columns `NAME.CLASS` of zeros and ones"
-    columns = [c for c in table if c not in ('path', 'split', 'group')]
-    def binary(column): return column.dropna().isin(['0', '1', '0.0', '1.0']).all()
-    def decimal(column): return column.dropna().str.fullmatch(r'[-+]?\d*\.\d+(e[-+]?\d+)?', flags=re.I).all()
+    columns = [c for c in table if c not in ('path', 'split', 'group') and table[c].notna().any()]
+    def binary(column): return column.dropna().str.lower().isin(['0', '1', '0.0', '1.0', 'true', 'false']).all()
+    def decimal(column):
+        text = column.dropna()
+        return pd.to_numeric(text, errors='coerce').notna().all() and text.str.contains('.', regex=False).any()
     multi = [c for c in columns if re.fullmatch(r'[^.]+\..+', c) and binary(table[c])]
-    single = [Task(c) for c in columns if c not in multi and not decimal(table[c])]
+    single = [Task(c) for c in columns if c not in multi and not decimal(table[c]) and not table[c].dropna().is_unique]
     return single + [Task(name, type='multi-label') for name in dict.fromkeys(c.split('.')[0] for c in multi)]
+
+def _draw_split(table, tasks, test, seed):
+    "The first of twenty draws in which every class can be learnt and judged, or the first one"
+    label = next((t.column for t in tasks if t.type == 'single-label' and t.column in table), None)
+    draws = (split_groups(table, test, label=label, seed=seed + 1000 * k) for k in range(20))
+    first = split = next(draws)
+    while split is not None:
+        try:
+            for task in tasks: check_classes(table.assign(split=split), task)
+            return split
+        except ValueError: split = next(draws, None)
+    return first
 
 def _check_drawn(dataset):
     "Raise `ValueError` if a split that was drawn leaves a class without training clips"
     for task in dataset.tasks.values(): check_classes(dataset.table, task)
 
 # %% ../../nbs/62_probing.datasets.ipynb #e6112d65
-def _read_table(path, root, tasks):
-    "A CSV's table with its labels in the form their tasks want, the tasks, and what loads its clips"
+def _chosen_tasks(table, tasks, file):
+    "The tasks that were asked for, or that the table's columns make; raises `ValueError` if there is none"
+    if tasks is None: chosen = _find_tasks(table)
+    else:
+        if isinstance(tasks, str): tasks = [tasks]
+        if not isinstance(tasks, dict): tasks = dict.fromkeys(tasks, 'single-label')
+        chosen = [Task(c, type=t) for c, t in tasks.items()]
+    if chosen: return chosen
+    columns = [c for c in table if c not in ('path', 'split', 'group')]
+    if not columns: raise ValueError(f"{file} has no column of labels beside {few(table.columns, 9)}.")
+    raise ValueError(f"{file} has no column of classes: {few(columns)} holds only decimal numbers, or values that differ in all rows; "
+                     f"say what it is, as in tasks={{{columns[0]!r}: 'regression'}}.")
+
+def _read_clips(path, root, tasks):
+    "A table with paths, splits and labels in the form their tasks want, the tasks, and what loads its clips"
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}; give a CSV with a column 'path' and columns of labels.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[''])
-    if 'path' not in table: raise ValueError(f"{path.name} has no column 'path'; it has {few(table.columns, 9)}.")
-    load = FileClips(Path(root or path.parent), table['path'].tolist())
-    load.check()
-    if tasks is None: tasks = _find_tasks(table)
-    else:
-        tasks = [Task(c, type=t) for c, t in (tasks if isinstance(tasks, dict)
-                                              else dict.fromkeys(tasks, 'single-label')).items()]
-    if not tasks: raise ValueError(f"{path.name} has no column of labels beside {few(table.columns, 9)}.")
-    for task in tasks: read_labels(table, task)
-    return table, tasks, load
+    table, root = read_table(path, needs=['path']), Path(root or path.parent)
+    table['path'] = read_paths(table, root, path.name)
+    if 'split' in table:
+        if table['split'].isna().all(): table = table.drop(columns='split')
+        else: table['split'] = read_splits(table, path.name)
+    tasks = _chosen_tasks(table, tasks, path.name)
+    for task in tasks: read_labels(table, task, path.name)
+    return table, tasks, FileClips(root, table['path'].tolist())
 
 # %% ../../nbs/62_probing.datasets.ipynb #ab9e4b2d
 @datasets.register('csv', tasks='your columns', classes='', hours='', licence='yours', metric="by the task's type",
@@ -143,16 +170,22 @@ def csv(path, # the CSV, or a folder that holds `labels.csv`
     "A table of your own: a column `path`, label columns, and `split` and `group` if you have them"
     path = Path(path)
     if path.is_dir(): path = path / 'labels.csv'
-    table, tasks, load = _read_table(path, root, tasks)
-    table['group'] = table['group'].fillna(table['path']) if 'group' in table else table['path']
-    if drawn := 'split' not in table:
-        label = next((t.column for t in tasks if t.type == 'single-label' and t.column in table), None)
-        table['split'] = split_groups(table, test, label=label, seed=seed)
-    table['split'] = table['split'].replace(split_synonyms)
+    table, tasks, load = _read_clips(path, root, tasks)
+    files = same_files(load.root, load.paths) # a file under two names is one sound, and one group
+    table['group'] = table['group'].fillna(pd.Series(files, table.index)) if 'group' in table else files
+    if drawn := 'split' not in table: table['split'] = _draw_split(table, tasks, test, seed)
+    _check_files(table, files, path.name)
     name = path.resolve().parent.name if path.name == 'labels.csv' else path.stem
     dataset = LabelledSet(name, table, tasks, load)
     if drawn: _check_drawn(dataset)
     return dataset
+
+def _check_files(table, files, name):
+    "Raise `ValueError` if one file, under two names, is in two splits"
+    splits_of = table.groupby(files)['split'].nunique()
+    if len(torn := splits_of.index[splits_of > 1]):
+        both = table['path'][[file == torn[0] for file in files]]
+        raise ValueError(f"{name}: {' and '.join(both)} are one file, in more than one split; a sound belongs to one.")
 
 # %% ../../nbs/62_probing.datasets.ipynb #64164327
 @datasets.register('folder', tasks='class', classes='your folders', hours='', licence='yours', metric='accuracy',
@@ -172,11 +205,12 @@ def folder(root, # a folder of class folders
     level = 1 if given else 0
     if loose := [p for p in paths if len(p.parts) < level + 2]:
         raise ValueError(f"{counted(len(loose), 'file lies', 'files lie')} in no class folder below {str(root)!r}: {few(loose)}.")
-    groups = [(p.parent if len(p.parts) > level + 2 else p).as_posix() for p in paths]
+    files = [Path(p) for p in same_files(root, [p.as_posix() for p in paths])] # a link is the sound that it leads to
+    groups = [(f.parent if len(f.parts) > level + 2 else f).as_posix() for f in files]
     table = pd.DataFrame({'path': [p.as_posix() for p in paths], 'split': [p.parts[0].lower() for p in paths],
                           'group': groups, 'class': [p.parts[level] for p in paths]})
-    table['split'] = table['split'].replace(split_synonyms) if given else split_groups(table, test, label='class',
-                                                                                       seed=seed)
+    table['split'] = table['split'].replace(split_synonyms) if given else split_groups(table, test, label='class', seed=seed)
+    _check_files(table, files, str(root))
     dataset = LabelledSet(root.resolve().name, table, ['class'], FileClips(root, table['path'].tolist()))
     _check_drawn(dataset)
     return dataset
@@ -184,16 +218,24 @@ def folder(root, # a folder of class folders
 # %% ../../nbs/62_probing.datasets.ipynb #6fdb3a7b
 def labelled_set(source, # a `LabelledSet`, a CSV, a folder (of class folders, or with a `labels.csv`), or a name, as in `'synth(test=200)'`
                  *,
+                 strict: bool = False, # is a clip that cannot be loaded an error? else it is left out, with a warning
                  quiet: bool = False, # no progress bar, for sets that take time
                  **arguments # for the function that reads it
                  ) -> LabelledSet:
     "The labelled set that `source` means; raises `ValueError` if it means none"
+    with checked_quietly(quiet), warnings.catch_warnings():
+        if strict: warnings.simplefilter('ignore', LeftOut)
+        dataset = _find_set(source, quiet, arguments)
+    if strict and dataset.left_out: raise ValueError(left_out_in_words(dataset))
+    return dataset
+
+def _find_set(source, quiet, arguments):
     if isinstance(source, LabelledSet): return source
     if str(source) in datasets: return _make(str(source), quiet, arguments)
     path = Path(source)
-    if path.is_file() or (path / 'labels.csv').is_file(): return csv(path, **arguments)
-    if path.is_dir(): return folder(path, **arguments)
-    if path.suffix == '.csv' or len(path.parts) > 1 and '(' not in str(source):
+    if path.is_file() or (path / 'labels.csv').is_file(): return datasets.make('csv', path, **arguments)
+    if path.is_dir(): return datasets.make('folder', path, **arguments)
+    if path.suffix.lower() in ('.csv', '.tsv', '.txt') or len(path.parts) > 1 and '(' not in str(source):
         raise ValueError(f"There is no file or folder {str(source)!r}.")
     return _make(str(source), quiet, arguments)
 

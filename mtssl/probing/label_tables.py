@@ -81,10 +81,10 @@ def table_rows(path, # a table of text: CSV, TSV, with commas, semicolons or tab
 # %% ../../nbs/59_probing.label_tables.ipynb #433d294d
 _known_columns = 'path', 'split', 'group'
 
-def _column_names(path, header):
+def _column_names(path, header, needs):
     "The names of columns, '' for a column without one; raises `ValueError` for a name that stands twice"
     names = ['' if n.startswith('Unnamed: ') else n for n in header]
-    names = [n.lower() if n.lower() in _known_columns and n.lower() not in names else n for n in names]
+    names = [n.lower() if n.lower() in _known_columns and n not in needs and n.lower() not in names else n for n in names]
     if twice := [n for n, k in Counter(names).items() if n and k > 1]:
         raise ValueError(f'{path.name} has {few(map(repr, twice))} as the name of more than one column.')
     return names
@@ -108,7 +108,7 @@ def read_table(path, # a table of text
     path, table = Path(path), {}
     rows = table_rows(path, quotes)
     if (header := next(rows, None)) is None: raise ValueError(f'{path.name} is empty.')
-    names = _column_names(path, header[1])
+    names = _column_names(path, header[1], needs)
     if missing := [n for n in needs if n not in names]:
         raise ValueError(f"{path.name} has no column {few(map(repr, missing))}; it has {few(filter(None, names), 9)}.")
     for row, cells in rows:

@@ -11,16 +11,17 @@ import torch
 from fastcore.basics import patch
 from .. import __version__
 from pathlib import Path
-from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
+from ..core.files import FileProblem, content_digest, open_weights, write_atomically
 from .analysis import Analysis
 from .targets import Target, targets, version_of
 
 # %% ../../nbs/22_features.statistics.ipynb #6eca9b72
 class Statistics(nn.Module):
     "Mean and standard deviation of each bin of targets, by name, to bring them to mean 0 and variance 1"
+    limit = 8. # deviations; what is further from the mean counts as this far
     def __init__(self,
         mean: dict, # name to means `[F]`
         std: dict, # name to standard deviations `[F]`
@@ -52,18 +53,18 @@ def normalise(self: Statistics,
     name: str, # of a target
     x: torch.Tensor, # its values `[B, F, N]`
 ) -> torch.Tensor: # `[B, F, N]`
-    "The target with mean 0 and variance 1 per bin; raises `ValueError` for another number of bins"
+    "The target with mean 0 and variance 1 per bin, within the limit; raises `ValueError` for another number of bins"
     mean, std = self.bins(name)
     if x.shape[-2] != len(mean):
         raise ValueError(f'{name!r} has {x.shape[-2]} bins here and {len(mean)} in its statistics.')
-    return (x - mean.to(x.dtype)) / std.to(x.dtype)
+    return ((x - mean.to(x.dtype)) / std.to(x.dtype)).clamp(-self.limit, self.limit)
 
 @patch
 def restore(self: Statistics,
     name: str, # of a target
     x: torch.Tensor, # normalised values `[B, F, N]`
 ) -> torch.Tensor: # `[B, F, N]`
-    "The reverse of `normalise`: a prediction in the target's own unit"
+    "The reverse of `normalise`, within the limit: a prediction in the target's own unit"
     mean, std = self.bins(name)
     return x * std.to(x.dtype) + mean.to(x.dtype)
 
@@ -99,7 +100,7 @@ def fit_statistics(waves, # iterable of waves `[B, T]`, or of batches whose firs
                    sr: int, # sample rate, Hz
                    hop: int = 512, # samples between frames
                    n_fft: int = 2048, # samples in a window
-                   floor: float = .01 # least deviation of a bin, as a share of the root mean square of its target's
+                   floor: float = .05 # least deviation of a bin, as a share of the root mean square of its target's
                   ) -> Statistics:
     "Pooled statistics of targets over all frames of all clips, streamed; raises `ValueError` if there are no waves, or a target cannot be normalised"
     wanted, total = list({t.name: t for t in map(Target, names)}.values()), {}
@@ -121,11 +122,12 @@ def fit_statistics(waves, # iterable of waves `[B, T]`, or of batches whose firs
 def save(self: Statistics,
     path, # of a `.safetensors` file
 ):
-    "Write means, deviations and facts to one safetensors file"
+    "Write means, deviations and facts to one safetensors file, with a checksum"
     tensors = {f'{kind}/{name}': t.squeeze(1).contiguous().cpu()
                for name in self.slices for kind, t in zip(('mean', 'std'), self.bins(name))}
-    facts = json.dumps(dict(self.facts, names=list(self.slices)))
-    Path(path).write_bytes(safetensors_bytes(tensors, metadata={'statistics': facts}))
+    facts = json.dumps(dict(self.facts, names=list(self.slices), checksum=content_digest(tensors)))
+    data = safetensors_bytes(tensors, metadata={'statistics': facts})
+    write_atomically(path, lambda part: part.write_bytes(data))
 
 # %% ../../nbs/22_features.statistics.ipynb #aeb81463
 def _check_measured_alike(path, facts):
@@ -145,11 +147,20 @@ def _check_measured_alike(path, facts):
 def load(cls: Statistics,
     path, # of a file that `save` wrote
 ) -> Statistics:
-    "Read what `save` wrote; raises `ValueError` for another safetensors file, or one of other versions or defaults of targets"
-    with safe_open(path, 'pt') as file:
+    "Read what `save` wrote; raises `ValueError` for a file that is damaged or another, or for other versions or defaults of targets"
+    with open_weights(path) as file:
         facts = json.loads((file.metadata() or {}).get('statistics', '{}'))
-        if 'names' not in facts: raise ValueError(f'{path} holds no statistics of targets.')
-        names = facts.pop('names')
-        mean, std = ({name: file.get_tensor(f'{kind}/{name}') for name in names} for kind in ('mean', 'std'))
+        if 'names' not in facts: raise FileProblem(f'{path} holds no statistics of targets.')
+        names, checksum = facts.pop('names'), facts.pop('checksum', None)
+        tensors = {f'{kind}/{name}': file.get_tensor(f'{kind}/{name}') for kind in ('mean', 'std') for name in names}
+        if checksum not in (None, content_digest(tensors)): raise FileProblem(f'{path} is damaged: its checksum is not that of what was written.')
+        mean, std = ({name: tensors[f'{kind}/{name}'] for name in names} for kind in ('mean', 'std'))
+        for name in names: _check_bins(path, name, mean[name], std[name])
     _check_measured_alike(path, facts)
     return cls(mean, std, facts)
+
+def _check_bins(path, name, mean, std):
+    "Raises `FileProblem` unless these are means and deviations of bins"
+    if mean.ndim == std.ndim == 1 and len(mean) == len(std) > 0 and mean.is_floating_point() and std.is_floating_point():
+        if mean.isfinite().all() and std.isfinite().all() and (std > 0).all(): return
+    raise FileProblem(f'{path} holds no means and deviations of {name!r} that can be used: they are finite numbers for each bin, and deviations are above 0.')

@@ -17,10 +17,11 @@ from hashlib import blake2b
 from itertools import islice
 
 from ..core.arrays import default_device
+from ..core.checks import check_numbers, limits
 from .audio import levels
 from .decoding import decode_tracks
 from .sources import open_sources
-from .crops import check_crops, fill
+from .crops import check_crops, fill, moved_to_sound
 
 # %% ../../nbs/14_music.crop_stream.ipynb #82cc3fbc
 def track_crops(samples, # int16 [T]
@@ -28,7 +29,7 @@ def track_crops(samples, # int16 [T]
                 sr: int, # Hz
                 rng: np.random.Generator,
                 *, per_track: int = 4, # crops to draw, at most
-                silence: float = None # dB of full scale; a quarter second below it gets no crop; None: crops everywhere
+                silence: float = -150. # dB of full scale; a quarter second below it (by default one of zeros) gets no crop; None: crops everywhere
                ) -> np.ndarray: # first samples, int64 [k]
     "Where to cut a track, at random in equal shares of what sounds"
     block, length = max(1, round(sr / 4)), len(samples)
@@ -39,7 +40,11 @@ def track_crops(samples, # int16 [T]
     point = ((np.arange(k) + rng.random(k)) * ends[-1] / k).astype(int)
     which = np.searchsorted(ends, point, side='right')
     points = loud[which] * block + point - (ends - np.diff(ends, prepend=0))[which]
-    return points * max(1, length - n_samples + 1) // length if length >= n_samples else points
+    if length < n_samples: return points
+    first, last = (loud[np.diff(loud, **{side: -9}) != 1] for side in ('prepend', 'append'))
+    run = np.searchsorted(last, loud[which])
+    starts = points * (length - n_samples + 1) // length
+    return moved_to_sound(starts, first[run] * block, np.minimum((last[run] + 1) * block, length), n_samples, sr)
 
 # %% ../../nbs/14_music.crop_stream.ipynb #47a5bcd8
 def is_held_out(group: str, # of a track
@@ -63,12 +68,13 @@ class CropStream(DataLoader):
                  valid: float = 0., # share of the groups to hold out
                  held_out: bool = False, # stream the groups held out, the same crops in every epoch, instead of the others?
                  short: str = 'repeat', # tracks shorter than a crop: 'repeat', 'pad' or 'skip'
-                 silence: float = None, # dB of full scale; a quarter second below it gets no crop; None: crops everywhere
+                 silence: float = -150., # dB of full scale; a quarter second below it (by default one of zeros) gets no crop; None: crops everywhere
                  pairs: bool = False, # a second crop of the same track with each?
                  seed: int = 0,
                  device=None, # where batches go; None: a GPU that CUDA knows, else the CPU
                  jobs: int = None): # processes that decode; None: one per core
         check_crops(short, silence)
+        check_numbers(dict(bs=limits['bs']._replace(least=1)), seconds=seconds, bs=bs, crops_per_epoch=crops_per_epoch, sr=sr, seed=seed, jobs=jobs)
         if crops_per_epoch < bs: raise ValueError(f'crops_per_epoch={crops_per_epoch} is less than a batch of {bs}.')
         super().__init__(bs=bs, n=crops_per_epoch, drop_last=True, indexed=False, device=default_device(device))
         self.sources, self.n_samples, self.sr, self.per_track, self.buffer = list(sources), round(seconds * sr), sr, per_track, buffer

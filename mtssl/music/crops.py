@@ -41,6 +41,13 @@ def sounding(self: Corpus,
         first += len(rows)
     return tuple(np.concatenate(x).astype(np.int64) for x in zip(*stretches)) if stretches else (np.arange(0),) * 3
 
+@patch
+def silent_seconds(self: Corpus,
+                   silence: float # as in `sounding`; None: nothing is silent
+                  ) -> float:
+    "How much of all tracks is silent"
+    return 0. if silence is None else self.seconds - float(self.sounding(silence)[2].sum() / self.sr)
+
 # %% ../../nbs/13_music.crops.ipynb #825a7beb
 class RandomCrops:
     "Crops of `corpus` for one epoch; those of epoch e depend on nothing but `seed`, e and the arguments"

@@ -117,7 +117,7 @@ def reencode(self: PretrainModel, batches: dict # from `make_batches`
 
 # %% ../../nbs/44_pretraining.model.ipynb #e326a5b2
 class Losses(dict):
-    "`{name: scalar}` with the `batches` they come from, and where asked for the `cut` at the layers and `errors` per clip"
+    "`{name: scalar}` with the `batches` they come from, and in evaluation or where asked for the `cut` at the layers and `errors` per clip"
     def __init__(self, losses, batches=None, cut=None, errors=None):
         super().__init__(losses)
         self.batches, self.cut, self.errors = batches, cut, errors
@@ -131,7 +131,7 @@ def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of 
     batches, cut = self.make_batches(wave, track, second), None
     with torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
         if self.weighting.needs_gradients or not self.training: cut, batches = self.detach_layers(batches)
-        errors = self.errors_of(batches) if self.weighting.per_clip else None
+        errors = self.errors_of(batches) if self.weighting.per_clip or not self.training else None
         losses = {name: e.mean() for name, e in errors.items()} if errors else self.losses_of(batches)
         losses = Losses(losses, batches, cut, errors)
     if not torch.stack(list(losses.values())).isfinite().all(): raise NonFiniteLoss(losses)

@@ -9,11 +9,13 @@ __all__ = ['asked', 'Device', 'Jobs', 'Rate', 'Layers', 'Window', 'Model', 'say'
 
 # %% ../../nbs/80_app.console.ipynb #b6d868f0
 import contextlib
+import errno
 import functools
 import inspect
 import json
 import math
 import shlex
+import signal
 import sys
 import traceback
 import typer
@@ -21,6 +23,8 @@ import typer.core
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Optional
+
+from ..core.checks import check_out
 
 # %% ../../nbs/80_app.console.ipynb #085700fa
 asked = SimpleNamespace(json=False, quiet=False, debug=False)
@@ -42,7 +46,8 @@ def show_table(rows: list, # of dicts with the same keys
     from rich import box, print
     from rich.markup import escape
     from rich.table import Table
-    table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify='left', padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify='left', padding=(0, 1, 0, 0),
+                  pad_edge=False)
     for key in rows[0]: table.add_column(str(key), overflow='fold')
     for row in rows: table.add_row(*(escape(str(v)) for v in row.values()))
     print(table)
@@ -89,9 +94,12 @@ class Failed(ValueError):
         super().__init__(sentence)
         self.result = result
 
+def _is_full_disk(error): return isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', None), errno.EFBIG)
+
 def sentence(error: Exception) -> str:
     "What to say of an error, in one line"
     first = (str(error).strip().splitlines() or [''])[0]
+    if _is_full_disk(error) and not error.filename: return first if hasattr(error, 'full') else 'The disk is full: make room, and do the same again.'
     if isinstance(error, OSError):
         return f'{error.strerror or first}: {error.filename}' if error.filename else str(error.strerror or first)
     if isinstance(error, MemoryError): return first or 'out of memory.'
@@ -108,6 +116,7 @@ _printing = dict(as_json=_flag(['--json'], 'One JSON object on standard output, 
 @contextlib.contextmanager
 def errors_in_words(stopped: str): # what to say on Ctrl-C
     "An error becomes a sentence and an exit code"
+    if getattr(signal.getsignal(signal.SIGINT), 'only_at_start', False): signal.signal(signal.SIGINT, signal.default_int_handler)
     try: yield
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError): raise
     except KeyboardInterrupt:
@@ -115,7 +124,7 @@ def errors_in_words(stopped: str): # what to say on Ctrl-C
         raise typer.Exit(130) from None
     except Exception as e:
         if asked.debug: traceback.print_exc()
-        warn(f'mtssl: {sentence(e)}')
+        warn(f"mtssl: {sentence(e)}{f' {stopped}' if _is_full_disk(e) else ''}")
         if asked.json and isinstance(e, Failed): print(json.dumps(json_ready(e.result), indent=1))
         raise typer.Exit(1) from None
 
@@ -129,10 +138,12 @@ def with_printing(function, # a command
         vars(asked).update(json=as_json, quiet=quiet, debug=debug)
         try:
             with errors_in_words(stopped.format(**given)):
-                with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(): result = function(**given)
+                elsewhere = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+                with elsewhere: result = function(**given)
                 if as_json: print(json.dumps(json_ready(result), indent=1))
         finally: vars(asked).update(json=False, quiet=False, debug=False)
-    more = [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=v) for k, v in _printing.items()]
+    flag = lambda name, kind: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+    more = [flag(name, kind) for name, kind in _printing.items()]
     command.__signature__ = inspect.Signature([*inspect.signature(function).parameters.values(), *more])
     command.__annotations__ = {**function.__annotations__, **_printing}
     return command
@@ -170,7 +181,8 @@ class Commands(typer.Typer):
                ):
         "Decorator: add a function as a command, with --json, --debug and --quiet"
         def add(function):
-            super(Commands, self).command(name, cls=_Command, epilog=_block(examples), **kw)(with_printing(function, stopped))
+            decorate = super(Commands, self).command(name, cls=_Command, epilog=_block(examples), **kw)
+            decorate(with_printing(function, stopped))
             return function
         return add
 
@@ -192,21 +204,30 @@ Rate = Annotated[int, typer.Option('--sr', help='Sample rate, Hz.')]
 Layers = Annotated[Optional[str], typer.Option('--layers',
                    help='Numbers with commas between them, such as 0,3, or each; by default first, middle and last.')]
 Window = Annotated[float, typer.Option('--window',
-                   help='Longest piece of sound to embed at once, s; the frames of longer ones are averaged over pieces.')]
-Model = Annotated[str, typer.Argument(metavar='MODEL', help="A run folder, a saved model's, or its id on the Hugging Face Hub.")]
+                   help='Longest piece of sound to embed at once, s; the frames of longer ones are averaged over '
+                        'pieces.')]
+Model = Annotated[str, typer.Argument(metavar='MODEL',
+                  help="A run folder, a saved model's, or its id on the Hugging Face Hub.")]
+
+def _named_path(text):
+    "A path that has a name: to Python an empty one is the current folder"
+    try: check_out(text)
+    except ValueError as e: raise typer.BadParameter(str(e)) from None
+    return Path(text)
 
 def Out(what: str, # is written there
         kind=Path # `Optional[Path]` where there need be none
        ):
     "The type of an option `--out`"
-    return Annotated[kind, typer.Option('--out', help=what)]
+    return Annotated[kind, typer.Option('--out', help=what, parser=_named_path, metavar='<path>')]
 
 # %% ../../nbs/80_app.console.ipynb #2326f9a6
 def chosen_layers(text: Optional[str]): # None, 'each', or a list of numbers
     "What `--layers` means to `embed` and the probes; raises `ValueError`"
     if text in (None, 'each'): return text
     try: return [int(i) for i in text.split(',')]
-    except ValueError: raise ValueError(f'There are no layers {text!r}; give numbers with commas between them, or each.') from None
+    except ValueError:
+        raise ValueError(f'There are no layers {text!r}; give numbers with commas between them, or each.') from None
 
 def chosen_device(name: Optional[str]) -> str: # a device that is there
     "What `--device` means; raises `ValueError` for one that is not there"

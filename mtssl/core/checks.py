@@ -27,7 +27,7 @@ limits = dict(
     front_hop=Limit(1, 131_072, 'samples', whole=True, optional=True),
     seconds=Limit(.01, 3600, 's'),
     window=Limit(.01, 86_400, 's'),
-    silence=Limit(-200, 0, 'dB of full scale', optional=True),
+    silence=Limit(-254, -1, 'dB of full scale', optional=True),
     least=Limit(0, 1),
     bs=Limit(2, 65_536, 'crops', whole=True),
     epochs=Limit(1, 1_000_000, whole=True),
@@ -53,11 +53,11 @@ def fits(value, limit: Limit) -> bool:
     return limit.least <= value <= limit.most and not (limit.above and value == limit.least)
 
 # %% ../../nbs/00_core.checks.ipynb #2b832142
-def check_numbers(own: dict = {}, # name -> `Limit`, of names that `limits` does not have, or has otherwise
+def check_numbers(own: dict | None = None, # name -> `Limit`, of names that `limits` does not have, or has otherwise
                   **values): # by name
     "Raise `ValueError` for the first value that is no number within its limit"
     for name, value in values.items():
-        limit = own.get(name) or limits[name]
+        limit = (own or {}).get(name) or limits[name]
         if not fits(value, limit): raise ValueError(f'{name}={_shown(value)} will not do: it must be {_in_words(limit)}.')
 
 def _shown(value): return text if len(text := repr(value)) < 40 else text[:36] + '...'
@@ -68,6 +68,7 @@ _any_number, _any_count = Limit(-1e9, 1e9), Limit(-10_000_000, 10_000_000, whole
 def _argument_limit(name, parameter): # the limit of an argument, or None where no number is asked for
     default, kind = parameter.default, parameter.annotation
     kinds = set(get_args(kind) or [kind]) - {type(None)}
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD): return None
     if name in limits: limit = limits[name]
     elif kinds == {int}: limit = _any_count
     elif kinds == {float} or type(default) in (int, float): limit = _any_number

@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from ..core.files import digest, write_atomically
 from ..core.progress import progress_bar
 from ..core.extras import needs
+from ..core.checks import Limit, check_numbers, check_out
 from ..music.audio import decode_track, from_int16
 from ..music.decoding import decode_tracks
 from ..music.sources import walk_audio
@@ -326,6 +327,8 @@ def embed_collection(
 
     Raises `ValueError` if `out` is something else, and writes nothing if there is nothing to write.
     """
+    check_out(out)
+    check_numbers(window=window, jobs=jobs)
     out, folder = Path(out), Path(folder)
     _check_out(out, frames)
     embedder = MusicEmbedder(model, layers=layers, window=window, average=average, device=device).fit()
@@ -394,6 +397,7 @@ def similar(model, # as in `embed_collection`
             quiet: bool = False # no progress bar
            ) -> dict: # query, and tracks: a list of dicts of path and cosine, nearest first; left_out
     "The tracks of a collection that are most like one file; raises `ValueError` if the embeddings are those of another model"
+    check_numbers(dict(n=Limit(1, 10**6, 'tracks', whole=True)), n=n, jobs=jobs)
     source, query, problems = Path(source), Path(query), {}
     embedder = MusicEmbedder(model, device=device, quiet=True).fit()
     with tempfile.TemporaryDirectory() as folder:

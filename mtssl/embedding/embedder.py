@@ -18,9 +18,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..core.files import digest, file_digest
 from ..core.progress import track
+from ..core.checks import check_numbers
 from ..music.audio import AudioError, from_int16
 from ..music.decoding import decode_tracks
-from ..encoding.encoder import Encoder, default_layers
+from ..encoding.encoder import Encoder, layer_indices
 from .embedding import Cache, embed_waves, layer_sizes, model_digest
 
 # %% ../../nbs/51_embedding.embedder.ipynb #3d5c20f4
@@ -47,14 +48,11 @@ def fit(self: MusicEmbedder, X=None, y=None):
     "Load the model; raises `ValueError` for a model that cannot be loaded, or a parameter that cannot be used"
     if self.errors not in ('raise', 'nan'):
         raise ValueError(f"errors={self.errors!r} is not one of 'raise' and 'nan'.")
+    check_numbers(window=self.window, jobs=self.jobs)
     encoder = self.model if isinstance(self.model, Encoder) else Encoder.from_pretrained(self.model)
     if self.device: encoder = encoder.to(self.device)
     self.sizes_ = layer_sizes(encoder)
-    every = range(len(self.sizes_))
-    if self.layers is None: self.layers_ = default_layers(len(every))
-    else: self.layers_ = list(every if isinstance(self.layers, str) and self.layers == 'each' else self.layers)
-    if wrong := [i for i in self.layers_ if i not in every]:
-        raise ValueError(f'There is no layer {wrong[0]}; the encoder has layers 0 to {every[-1]}.')
+    self.layers_ = layer_indices(self.layers, len(self.sizes_))
     self.encoder_ = encoder.eval()
     return self
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from ..core.arrays import batches
 from ..core.files import digest
-from ..encoding.encoder import Encoder, default_layers
+from ..core.checks import check_numbers, limits
+from ..encoding.encoder import Encoder, layer_indices
 
 # %% ../../nbs/50_embedding.embedding.ipynb #824ebaa3
 @torch.no_grad()
@@ -32,7 +33,7 @@ def moments(encoder: Encoder, # in evaluation mode
            ) -> list: # for each layer the mean and the mean square over time, each `[B, D_l]`, float64
     "First and second moments over time of the chosen layers"
     outputs = encoder.layers(waves, analysis)
-    chosen = [outputs[i].double() for i in (default_layers(len(outputs)) if layers is None else layers)]
+    chosen = [outputs[i].double() for i in layer_indices(layers, len(outputs))]
     return [(x.mean(-1), x.square().mean(-1)) for x in chosen]
 
 def from_moments(moments: list # of `(mean, mean square)`, each `[..., D_l]`
@@ -59,6 +60,7 @@ _seconds_at_once = 16. # of sound to encode together; at least one window
 def _cut(encoder, wave, window):
     "The windows `[W, L]` of a wave on the encoder's device; raises `ValueError` if it is shorter than one frame"
     if len(wave) < encoder.hop: raise ValueError(f'{len(wave)} samples are shorter than one frame of {encoder.hop}')
+    check_numbers(window=window)
     longest = max(encoder.hop, int(window * encoder.sr))
     parts = cut_windows(np.ascontiguousarray(wave, np.float32), encoder.hop, longest)
     return torch.from_numpy(parts).to(next(encoder.parameters()).device)
@@ -97,7 +99,7 @@ def layer_slices(encoder: Encoder, # in any mode
                 ) -> dict: # index -> slice
     "Which columns of an embedding belong to which layer"
     sizes = layer_sizes(encoder)
-    layers = layers or default_layers(len(sizes))
+    layers = layer_indices(layers, len(sizes))
     ends = np.cumsum([0] + [2 * sizes[i] for i in layers])
     return {i: slice(int(a), int(b)) for i, a, b in zip(layers, ends, ends[1:])}
 
@@ -109,7 +111,7 @@ def embed_frames(encoder: Encoder, # in evaluation mode
                  window: float = 60. # longest piece to encode at once, s
                 ) -> np.ndarray: # `[N, D]` float32, frame n at `n * hop / sr` seconds
     "The frames of one recording, unpooled; raises `ValueError` if it is shorter than one frame"
-    chosen = [-1] if layers is None else layers
+    chosen = [-1] if layers is None else layer_indices(layers, len(layer_sizes(encoder)))
     outputs = [encoder.layers(piece[None]) for piece in _cut(encoder, wave, window)]
     frames = [torch.cat([layers[i][0] for i in chosen]) for layers in outputs]
     return torch.cat(frames, 1).T.float().cpu().numpy()
@@ -123,6 +125,7 @@ def embed_waves(encoder, # an `Encoder` in evaluation mode, or a list of them wi
                 bs: int = None # clips per batch at most; None: 16 s of sound
                ) -> Iterator: # of `[D]` float32 in order; for several encoders, of lists of such vectors
     "The embeddings of many recordings; neighbours of one length are encoded together"
+    check_numbers(dict(bs=limits['bs']._replace(least=1, optional=True)), window=window, bs=bs)
     encoders = [encoder] if isinstance(encoder, Encoder) else list(encoder)
     for batch in batches(waves, bs or (lambda length: _windows_at_once(encoders[0], length))):
         if len(batch) == 1 or not encoders[0].hop <= batch.shape[1] <= window * encoders[0].sr:

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from fastcore.basics import patch
 from pathlib import Path
 
-from ..core.arrays import default_device
-from ..core.files import open_weights, read_config, read_history, read_weights, reason, save_weights, versions, write_atomically
+from ..core.arrays import default_device, misfit
+from ..core.files import FileProblem, open_weights, read_config, read_history, read_weights, reason, save_weights, versions, write_atomically
+from ..core.checks import check_arguments
 from .encoder import Encoder, encoders
 from .card import model_card
 
@@ -80,7 +81,9 @@ def from_pretrained(
     with open_weights(path) as file:
         shapes = {k.removeprefix('encoder.'): file.get_slice(k).get_shape() for k in file.keys() if k.startswith('encoder.')}
     encoder = _build(maker, arguments, f'{path}{_made_by(config)}', shapes)
-    encoder.load_state_dict(read_weights(path))
+    weights = read_weights(path)
+    if words := misfit(encoder, weights): raise FileProblem(f'{path} does not hold the weights of this encoder: encoder.{words}.')
+    encoder.load_state_dict(weights)
     encoder.origin = folder
     return encoder.to(default_device(device)).eval()
 
@@ -122,6 +125,7 @@ def _build(maker, # an encoder's class
            shapes: dict # name to shape, of the weights it is to take
           ) -> Encoder: # with fresh weights
     "The encoder, if its weights would have `shapes`; raises `ValueError` for arguments that give another, or none"
+    check_arguments(maker, arguments, str(where))
     size = sum(torch.Size(s).numel() for s in shapes.values())
     try:
         with torch.device('meta'), torch.random.fork_rng(devices=[]), _at_most(size):

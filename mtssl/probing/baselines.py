@@ -14,8 +14,9 @@ from pathlib import Path
 from ..core.arrays import batches
 from ..core.files import digest, file_digest
 from ..core.progress import track
+from ..core.checks import Limit, check_numbers, limits
 from ..embedding.embedding import Cache, embed_waves, layer_sizes, layer_slices, model_digest
-from ..encoding.encoder import Encoder, calibrate, encoder_from_config
+from ..encoding.encoder import Encoder, calibrate, encoder_from_config, layer_indices
 from ..features.analysis import Analysis
 from ..features.targets import Target
 from .labelled import LabelledSet
@@ -58,6 +59,7 @@ def handcrafted(waves, # iterable of float32 [T] at `sr`, or a `LabelledSet`
                 bs: int = 16 # most clips per batch
                 ) -> dict: # name -> float32 [n, D]
     "Statistics of hand-crafted features for every clip, each target computed once for all sets"
+    check_numbers(dict(bs=limits['bs']._replace(least=1)), sr=sr, hop=hop, window=window, bs=bs)
     if isinstance(waves, LabelledSet): waves = waves.waves(sr)
     names, widths = list(dict.fromkeys(name for targets in sets.values() for name in targets)), {}
     def describe(batch):
@@ -141,8 +143,9 @@ def encoder_features(model, # a run's or a saved encoder's folder, or its id on 
                      quiet: bool = False # no progress bar
                      ) -> dict: # row -> features [n, D], a list of them, or `None`
     "Features of every clip for the rows that a probe of one encoder needs"
+    check_numbers(dict(seeds=Limit(0, 1000, 'encoders', whole=True)), window=window, seeds=seeds)
     encoder, name = Encoder.from_pretrained(model, device=device or 'cpu'), f'encoder {getattr(model, "name", model)}'
-    chosen = list(range(len(layer_sizes(encoder)))) if layers == 'each' else layers
+    chosen = None if layers is None else layer_indices(layers, len(layer_sizes(encoder)))
     training = [w[:int(6 * encoder.sr)].copy() for w in dataset.waves(encoder.sr, dataset.rows('train')[:64])]
     twins = {seed: untrained(encoder.config, training, seed=seed).to(device or 'cpu') for seed in range(seeds)}
     vectors = embed_set({name: encoder} | twins, dataset, chosen, window, average, cache, quiet=quiet)

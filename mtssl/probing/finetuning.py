@@ -18,6 +18,7 @@ from functools import partial
 import fastai.callback.schedule  # noqa: F401
 
 from ..core.arrays import random_state, set_random_state
+from ..core.checks import check_numbers
 from ..encoding.encoder import Encoder, default_layers, pool
 from ..embedding.embedding import cut_windows
 from .labelled import LabelledSet
@@ -168,6 +169,7 @@ def finetune(model, # a saved model (a folder or a Hub id), or an `Encoder`, of 
              device=None # where to train; None: where an `Encoder` is, else a GPU where there is one
             ) -> ProbeResult:
     "Fine-tune on the training clips, stop by held-out ones, predict the test clips; raises `ValueError` where there is too little to hold out"
+    check_numbers(lr=lr, seconds=seconds, bs=bs, seed=seed)
     encoder = model if isinstance(model, Encoder) else Encoder.from_pretrained(model, device=device)
     table, task = resolve_task(dataset, task)
     rows, test, y = labelled_rows(table, task, amount, seed=seed)

@@ -19,6 +19,7 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 from urllib.parse import quote
 
+from ..core.checks import Limit, check_numbers
 from .labelled import LabelledSet, Task, check_table, check_task, task_types
 from .metrics import ScoreInterval, bootstrap_weights, metrics, score_interval
 from .probe_models import make_probe
@@ -287,6 +288,9 @@ def probe_amounts(features: dict, # as for `probe_all`
                   seed: int = 0 # of the first draw
                  ) -> list: # `ProbeResult`s; the draws are repetitions
     "The curve over the amount of labels: `probe_all` on a few clips, on more clips, on all of them"
+    if not len(amounts := [amounts] if isinstance(amounts, (str, float, int)) else amounts):
+        raise ValueError("amounts=() asks for no amount of labels; give one or more, such as (.1, 1).")
+    check_numbers(dict(draws=Limit(1, 1000, whole=True)), draws=draws, seed=seed)
     results = []
     for amount in amounts:
         for draw in range(1 if amount_name(amount) == 'all' else draws):

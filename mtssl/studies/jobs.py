@@ -37,7 +37,8 @@ from ..music.synth.mix import synthesise
 from ..encoding.encoder import Encoder, count_parameters, encoders
 from ..music.crops import corpus_dls
 from ..pretraining.learner import StepCallback, pretrain_learner
-from ..pretraining.runs import SaveRun, Settings, open_corpus, pretrain, resume
+from ..pretraining.checkpoints import SaveRun
+from ..pretraining.runs import Settings, open_corpus, pretrain, resume
 from ..probing.stored_sets import open_set, store_set, with_names
 from ..probing.datasets import labelled_set
 from ..probing.metrics import bootstrap_weights, metrics, score_interval

@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from ..core.registry import parse_spec, split_names
+from ..core.checks import Limit, check_numbers, fits, limits
 from ..features.targets import targets
 from ..pretraining.workers import worker_names
 from ..pretraining.runs import Settings, check_settings
@@ -108,6 +109,7 @@ def _with_labels(key, choices):
     return {str(k): ','.join(map(str, v)) if isinstance(v, list) else str(v) for k, v in choices.items()}
 
 # %% ../../nbs/71_studies.plan.ipynb #57eb60ea
+_many = Limit(1, 1000, whole=True)
 _types = dict(corpus=str, sets=list, pretrain=dict, baseline=dict, probes=list, amounts=list,
               random=int, points=int, optional=bool, question=str)
 _type_names = {str: 'text', dict: 'a mapping', int: 'a whole number', bool: 'true or false', list: 'a list'}
@@ -131,7 +133,9 @@ def make_study(given: dict, # what the file says
     _check_keys(given)
     given = given | {k: _with_labels(k, given[k]) for k in ('encoders', 'weightings', 'workers')}
     given['workers'] = expand_workers(given['workers'])
-    if isinstance(seeds := given.get('seeds'), int): given['seeds'] = list(range(seeds))
+    if isinstance(seeds := given.get('seeds'), int):
+        check_numbers(dict(seeds=_many), seeds=seeds)
+        given['seeds'] = list(range(seeds))
     if '{root}' in given['corpus'] + ' '.join(map(str, given['sets'])):
         if root is None: raise ValueError('This study reads data below a folder of yours; name it with --root.')
         fill = lambda text: str(text).replace('{root}', str(root))
@@ -142,13 +146,12 @@ def make_study(given: dict, # what the file says
 # %% ../../nbs/71_studies.plan.ipynb #f916d6e2
 def check_study(study: Study):
     "Raise `ValueError` for numbers and names that cannot be"
-    if not study.seeds or not all(isinstance(s, int) and s >= 0 for s in study.seeds) or len(set(study.seeds)) < len(study.seeds):
+    if not study.seeds or not all(fits(s, limits['seed']) for s in study.seeds) or len(set(study.seeds)) < len(study.seeds):
         raise ValueError(f'seeds must be how many, or different whole numbers from 0, and is {study.seeds}.')
     for amount in study.amounts: amount_name(amount)
     for kind in study.probes: probes[kind]
     if not study.amounts or not study.probes: raise ValueError('amounts and probes must name one or more.')
-    if study.random < 1:
-        raise ValueError(f'random={study.random} is too small; 1 is the least, as the random-initialised encoder is the bar to pass.')
+    check_numbers(dict(random=_many), random=study.random) # 1 is the least, as a random-initialised encoder is the bar to pass
     _check_settings(study)
     choices = dict(encoder=study.encoders, workers=study.workers, weighting=study.weightings)
     for k, label in study.baseline.items():

@@ -7,15 +7,15 @@ __all__ = ['render', 'mixdown', 'show_score', 'synthesise_clip', 'synthesise', '
 
 # %% ../../../nbs/17_music.synth.mix.ipynb #d571803a
 import numpy as np
-import os
 import pandas as pd
-import signal
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from scipy import fft as sfft
 from scipy.signal import lfilter
 
+from ...core.checks import Limit, check_numbers, limits
+from ...core.processes import count_jobs, start_workers
 from .instruments import hit, note, seeded_rng, times
 from .score import Score, compose
 
@@ -144,9 +144,11 @@ def synthesise_clip(i: int, # number of the clip
 
 # %% ../../../nbs/17_music.synth.mix.ipynb #97231e19
 def _block(first, last, seconds, sr, seed): return [synthesise_clip(i, seconds, sr, seed=seed) for i in range(first, last)]
-def _quiet(): signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 # %% ../../../nbs/17_music.synth.mix.ipynb #448edfc0
+_limits = dict(n=Limit(0, 10**8, 'clips', whole=True), seconds=limits['seconds']._replace(least=.1),
+               sr=limits['sr']._replace(least=4000))
+
 def synthesise(n: int, # how many clips
                seconds: float=6., # length of each
                sr: int=22050, # sample rate in Hz
@@ -154,25 +156,30 @@ def synthesise(n: int, # how many clips
                jobs: int | None=None # processes; None uses every core, 1 none but this one
               ): # iterator of (wave float32 [T], Labels)
     "Clips of music with exact labels, in order; raises `ValueError` for a length or sample rate that cannot be rendered"
-    if not seconds >= .1: raise ValueError(f'seconds={seconds} is too short; a clip has at least 0.1 s.')
-    if not seed >= 0: raise ValueError(f'seed={seed} is negative; a seed is a whole number from 0.')
-    if not sr >= 4000: raise ValueError(f'sr={sr} is too low; synthesised music needs a sample rate of at least 4000 Hz.')
-    if jobs is None: jobs = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return _serial(n, seconds, sr, seed) if min(jobs, n // 16) <= 1 else _parallel(n, seconds, sr, seed, jobs)
+    check_numbers(_limits, n=n, seconds=seconds, sr=sr, seed=seed, jobs=jobs)
+    jobs = count_jobs(jobs)
+    return _parallel(n, seconds, sr, seed, jobs) if min(jobs, n // 16) > 1 else _serial(n, seconds, sr, seed)
 
 # %% ../../../nbs/17_music.synth.mix.ipynb #6a5dcddf
 def _serial(n, seconds, sr, seed):
     for i in range(n): yield synthesise_clip(i, seconds, sr, seed=seed)
 
 def _parallel(n, seconds, sr, seed, jobs):
+    workers = start_workers(jobs)
+    if not workers: yield from _serial(n, seconds, sr, seed); return
     block, waiting = max(1, min(16, n // jobs)), deque()
-    pool = ProcessPoolExecutor(jobs, initializer=_quiet)
     try:
         for first in range(0, n, block):
-            waiting.append(pool.submit(_block, first, min(n, first + block), seconds, sr, seed))
-            if len(waiting) > 2 * jobs: yield from waiting.popleft().result()
-        while waiting: yield from waiting.popleft().result()
-    finally: pool.shutdown(cancel_futures=True)
+            part = first, min(n, first + block), seconds, sr, seed
+            waiting.append((part, workers.submit(_block, *part)))
+            if len(waiting) > 2 * jobs: yield from _fetch(*waiting.popleft())
+        while waiting: yield from _fetch(*waiting.popleft())
+    finally: workers.shutdown(cancel_futures=True)
+
+def _fetch(part, future):
+    "The clips of a block, made here if the process that should have made them is gone"
+    try: return future.result()
+    except BrokenProcessPool: return _block(*part)
 
 # %% ../../../nbs/17_music.synth.mix.ipynb #d110714e
 def labels_table(labels: list, # of `Labels`

@@ -32,12 +32,13 @@ from safetensors import safe_open
 def naming_full_disk(path, # of the file or folder that is being written
                      advice: str = 'make room, and do the same again' # what to do
                     ):
-    "Within it, the error of a full disk becomes an `OSError` of one sentence that names the file"
+    "Within it, the error of a full disk becomes an `OSError` of one sentence that names the file, or the one within it that was named before"
     try: yield
     except Exception as e:
         if not is_full_disk(e): raise
+        path = getattr(e, 'full', path)
         full = OSError(f'{path} could not be written, because the disk is full: {advice}.')
-        full.errno = errno.ENOSPC
+        full.errno, full.full = errno.ENOSPC, path
         raise full from None
 
 def is_full_disk(error: Exception) -> bool:

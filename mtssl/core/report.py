@@ -12,6 +12,8 @@ import io
 import pandas as pd
 from pathlib import Path
 
+from .files import write_atomically
+
 # %% ../../nbs/03_core.report.ipynb #345077f0
 _style = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
@@ -51,11 +53,11 @@ def write_report(path, # of the HTML file
     "Write `parts` as one self-contained HTML page"
     path, title = Path(path), html.escape(title)
     body = '\n'.join(map(as_html, parts))
-    path.parent.mkdir(parents=True, exist_ok=True)
     head = ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f'<title>{title}</title><style>{_style}</style></head>\n')
-    path.write_text(f'{head}<body><h1>{title}</h1>\n{body}\n</body></html>\n', encoding='utf-8')
+    page = f'{head}<body><h1>{title}</h1>\n{body}\n</body></html>\n'
+    write_atomically(path, lambda part: part.write_text(page, encoding='utf-8'))
     return path
 
 # %% ../../nbs/03_core.report.ipynb #18bcf810

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..core.files import read_config, save_weights, write_atomically
 from ..core.arrays import batches
-from ..pretraining.runs import SaveRun
+from ..pretraining.checkpoints import SaveRun
 from ..embedding.embedding import from_moments, moments
 from .labelled import LabelledSet
 from .datasets import labelled_set

@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..core.files import versions, write_atomically
+from ..core.files import locked, versions, write_atomically
 from ..core.report import write_report
 from ..pretraining.learner import plot_workers
 from ..probing.probes import paired_difference, scores_table, wide
@@ -21,7 +21,7 @@ from ..probing.probe_plots import plot_curves, plot_scores
 from ..probing.baselines import random_row, row_titles
 from .plan import Study, cells, check_study
 from .jobs import jobs_of, load_job, load_results, process_count, run_jobs, study_corpus, study_sets
-from .study import check_folder, record_study, records
+from .study import busy_study, check_folder, record_study, records
 
 # %% ../../nbs/74_studies.demo.ipynb #fc22bc9f
 @dataclass
@@ -68,12 +68,13 @@ def run_demo(out='runs/demo', # folder for data, cells and report
     "Pre-train with and without balancing, probe beside baselines, write the report; raises `ValueError` for a finished demo"
     out, processes, start, study = Path(out), process_count(jobs), time.time(), demo_study(sizes)
     if (out/'report.json').exists(): raise ValueError(f'{out} holds a demo already; remove it or choose another folder with --out.')
-    check_folder(study, out)
-    record_study(study, out)
-    study_corpus(study.corpus, out/'data'/'corpus', 22_050, processes, quiet)
-    study_sets(study, out, processes, quiet)
-    run_jobs(jobs_of(study, out, device), processes, quiet)
-    return write_demo(out, sizes, command, time.time() - start)
+    with locked(out, busy_study(out)):
+        check_folder(study, out)
+        record_study(study, out)
+        study_corpus(study.corpus, out/'data'/'corpus', 22_050, processes, quiet)
+        study_sets(study, out, processes, quiet)
+        run_jobs(jobs_of(study, out, device), processes, quiet)
+        return write_demo(out, sizes, command, time.time() - start)
 
 # %% ../../nbs/74_studies.demo.ipynb #e145c39b
 def _row_name(line, sizes):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_report', 'finished_lines', 'comparison_at', 'amounts_table', 'probes_table', 'points_table', 'study_tables',
            'verdict', 'best_rows', 'study_figures', 'failed_jobs', 'report_parts', 'records', 'write_study_report',
-           'check_folder', 'record_study', 'run_study']
+           'check_folder', 'record_study', 'run_study', 'busy_study']
 
 # %% ../../nbs/73_studies.study.ipynb #b325f0e4
 import json
@@ -15,7 +15,7 @@ import yaml
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from ..core.files import versions, write_atomically
+from ..core.files import locked, versions, write_atomically
 from ..core.report import write_report
 from ..probing.probes import amount_name, wide
 from ..probing.probe_plots import plot_curves, plot_scores
@@ -269,9 +269,12 @@ def run_study(study: Study, # from `read_study` or `make_study`
              ) -> dict: # tables and facts: what report.json holds, and `scores`
     "Run what is not finished yet, and write scores and report; raises `ValueError` if `out` holds another study"
     out, processes = Path(out), process_count(jobs)
-    check_folder(study, out)
-    record_study(study, out)
-    sets, absent = study_sets(study, out, processes, quiet)
-    study_corpus(study.corpus, out/'data'/'corpus', study.settings.sr, processes, quiet)
-    run_jobs(jobs_of(study, out, device), processes, quiet)
-    return write_study_report(study, out, command, absent, {name: dataset.left_out for name, dataset in sets.items()})
+    with locked(out, busy_study(out)):
+        check_folder(study, out)
+        record_study(study, out)
+        sets, absent = study_sets(study, out, processes, quiet)
+        study_corpus(study.corpus, out/'data'/'corpus', study.settings.sr, processes, quiet)
+        run_jobs(jobs_of(study, out, device), processes, quiet)
+        return write_study_report(study, out, command, absent, {name: dataset.left_out for name, dataset in sets.items()})
+
+def busy_study(out): return f'Another process is at work on the study in {out}: wait until it ends, or choose another folder.'

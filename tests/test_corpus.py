@@ -93,7 +93,7 @@ def test_full_disk(music, tmp_path, installed):
     assert len(Corpus(store)) == 500 and not len(check_corpus(store, quiet=True)) and not (store/'journal.sqlite').exists()
 
 
-def _crashing(path, sr):
+def _crashing(path, sr, data, least):
     from mtssl.music.audio import AudioError
     if path.endswith('7'): os.kill(os.getpid(), signal.SIGKILL)
     if path.endswith('5'): raise AudioError(path, 'empty, 0 bytes')

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..core.files import FileProblem, content_digest, open_weights, write_atomically
 from .analysis import Analysis
-from .targets import Target, targets, version_of
+from .targets import Target, targets
 
 # %% ../../nbs/22_features.statistics.ipynb #6eca9b72
 class Statistics(nn.Module):
@@ -130,22 +130,20 @@ def save(self: Statistics,
     write_atomically(path, lambda part: part.write_bytes(data))
 
 # %% ../../nbs/22_features.statistics.ipynb #aeb81463
-def _check_measured_alike(path, facts):
-    "Raises `ValueError` if the targets of stored statistics have another version or other parameters here"
-    for name, version in facts.get('target_versions', {}).items():
-        if name in targets and version != version_of(name):
-            raise ValueError(f'{path} has statistics of version {version} of the target {name!r}, '
-                             f'and version {version_of(name)} is installed; measure them again.')
-    for name, parameters in facts.get('parameters', {}).items():
-        if name.split('(')[0].strip() not in targets: continue
-        now = json.loads(json.dumps(Target(name).parameters))
-        if now != parameters:
-            raise ValueError(f'{path} has statistics of the target {name!r} with {parameters}, which now means {now}; '
-                             'measure them again.')
+def _change(name, facts): # of a target since its statistics were measured, in words, or None
+    if name.split('(')[0].strip() not in targets: return None
+    target, measured = Target(name), facts.get('target_versions', {})
+    for part, version in target.versions().items():
+        if measured.get(part, version) != version:
+            return f'statistics of version {measured[part]} of the target {part!r}, and version {version} is installed'
+    now, parameters = json.loads(json.dumps(target.parameters)), facts.get('parameters', {}).get(name)
+    if parameters in (None, now): return None
+    return f'statistics of the target {name!r} with {parameters}, which now means {now}'
 
 @patch(cls_method=True)
 def load(cls: Statistics,
     path, # of a file that `save` wrote
+    strict: bool = True, # False: leave out targets that have changed since, instead of refusing the file
 ) -> Statistics:
     "Read what `save` wrote; raises `ValueError` for a file that is damaged or another, or for other versions or defaults of targets"
     with open_weights(path) as file:
@@ -156,7 +154,9 @@ def load(cls: Statistics,
         if checksum not in (None, content_digest(tensors)): raise FileProblem(f'{path} is damaged: its checksum is not that of what was written.')
         mean, std = ({name: tensors[f'{kind}/{name}'] for name in names} for kind in ('mean', 'std'))
         for name in names: _check_bins(path, name, mean[name], std[name])
-    _check_measured_alike(path, facts)
+    changes = {name: change for name in names if (change := _change(name, facts))}
+    if strict and changes: raise ValueError(f'{path} has {next(iter(changes.values()))}; measure them again.')
+    for name in changes: del mean[name], std[name]
     return cls(mean, std, facts)
 
 def _check_bins(path, name, mean, std):

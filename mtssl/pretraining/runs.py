@@ -333,7 +333,7 @@ def _merged(own, old): # `own` statistics, with the `old` ones of targets that b
 
 def _read_statistics(folder): # without targets, if the folder has none
     path = Path(folder)/'statistics.safetensors'
-    return Statistics.load(path) if path.is_file() else Statistics({}, {})
+    return Statistics.load(path, strict=False) if path.is_file() else Statistics({}, {})
 
 def _taken_in_words(start, taken): # what a run goes on with, in one line
     headings = dict(workers='workers taken over', new='new workers', dropped='workers left behind')

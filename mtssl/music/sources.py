@@ -4,20 +4,25 @@
 
 # %% auto #0
 __all__ = ['tar_extensions', 'Track', 'folder_group', 'top_group', 'walk_audio', 'find_audio', 'folder_tracks', 'list_tracks',
-           'table_tracks', 'is_hugging_face', 'hugging_face_tracks', 'tar_tracks', 'open_source', 'open_sources']
+           'table_tracks', 'is_hugging_face', 'hugging_face_tracks', 'tar_tracks', 'open_source', 'check_source',
+           'open_sources']
 
 # %% ../../nbs/11_music.sources.ipynb #2a2910ae
 import csv
 import os
+import pyarrow as pa
+import re
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from ..core.extras import needs
-from .audio import AudioError, is_audio_name
+from .audio import AudioError, is_audio_name, passed_over_kind, path_problem
 
 # %% ../../nbs/11_music.sources.ipynb #3ef65cf2
 @dataclass(frozen=True)
@@ -57,26 +62,46 @@ def _group_function(group):
     return _groups[group]
 
 # %% ../../nbs/11_music.sources.ipynb #f8d38118
-def walk_audio(folder # where to look, sub-folders included
+def walk_audio(folder, # where to look, sub-folders included
+               passed: Counter = None # where to count the files that are passed over, by kind
               ): # yields `Path`s, in the order of their text
-    "Find audio files in `folder` by their extensions, and sub-folders that may not be opened; raises `AudioError` if it is not a folder"
-    if not Path(folder).is_dir():
-        raise AudioError(folder, 'a file where a folder is wanted' if Path(folder).exists() else 'there is no such folder')
-    yield from map(Path, _walk(os.fspath(folder), set()))
+    """Find audio files in `folder` by their extensions, and entries that cannot be looked at
+
+    Raises `AudioError` if it is not a folder."""
+    if not os.path.isdir(folder):
+        raise AudioError(folder, 'a file where a folder is wanted' if os.path.exists(folder) else 'there is no such folder')
+    yield from map(Path, _walk(os.fspath(folder), Counter() if passed is None else passed))
 
 # %% ../../nbs/11_music.sources.ipynb #226f448b
-def _walk(folder, seen):
-    try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen: return
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            names = sorted(e.name + '/' * e.is_dir() for e in entries if not e.name.startswith('.'))
-    except PermissionError: yield folder; return
-    except FileNotFoundError: return  # deleted meanwhile
-    for name in names:
-        if name.endswith('/'): yield from _walk(os.path.join(folder, name[:-1]), seen)
-        elif is_audio_name(name): yield os.path.join(folder, name)
+def _walk(top, passed):
+    seen, stack = set(), [iter([f'{top}/'])] # folders end in a slash
+    while stack:
+        path = next(stack[-1], None)
+        if path is None: stack.pop()
+        elif not path.endswith('/'): yield path
+        else:
+            path = path[:-1] or '/'
+            try: names = _names(path, seen, passed)
+            except FileNotFoundError: continue # deleted meanwhile
+            except OSError: yield path; continue
+            stack.append(map(partial(os.path.join, path), names))
+
+def _names(folder, seen, passed):
+    "The names in a folder, in order, of sub-folders and audio files; none if it was seen before"
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) in seen: return []
+    seen.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries: return sorted(filter(None, (_name(e, passed) for e in entries)))
+
+def _name(entry, passed):
+    "The name of an entry, with a slash if it is a folder; '' if it is to be passed over"
+    kind = passed_over_kind(entry.name)
+    try: folder = entry.is_dir()
+    except OSError: return entry.name if kind in ('', 'no extension') else '' # perhaps a link to itself
+    if folder and kind != 'hidden': return f'{entry.name}/'
+    lost = kind == 'no extension' and entry.is_symlink() and not os.path.exists(entry.path) # perhaps once a folder
+    if kind and not lost: passed[kind] += 1
+    return '' if kind and not lost else entry.name
 
 # %% ../../nbs/11_music.sources.ipynb #b62d327b
 def find_audio(folder # where to look, sub-folders included
@@ -85,27 +110,37 @@ def find_audio(folder # where to look, sub-folders included
     return list(walk_audio(folder))
 
 # %% ../../nbs/11_music.sources.ipynb #604e402c
-def _text(name): return os.fsencode(name).decode('utf-8', 'backslashreplace')
+def _text(name):
+    text = os.fsencode(name).decode('utf-8', 'backslashreplace')
+    return re.sub('[\\x00-\\x1f\\x7f]', lambda control: f'\\x{ord(control[0]):02x}', text)
 
 def _file_track(file, name, group):
     "The track of a file on the disk, named `name`; `group` is a function of the name, or the group itself"
     path = _text(name)
     try: status = os.stat(file); size, modified = status.st_size, status.st_mtime_ns
-    except OSError: size, modified = -1, 0
+    except (OSError, ValueError): size, modified = -1, 0 # decoding will say why
     return Track(path, os.path.abspath(file), group(path) if callable(group) else group, size, modified)
 
 # %% ../../nbs/11_music.sources.ipynb #b8e71c91
 def folder_tracks(folder, # sub-folders included
                   group=folder_group, # function from a name to a group
-                  prefix: str = '' # before every name
+                  prefix: str = '', # before every name
+                  passed: Counter = None # where to count the files that are passed over, by kind
                  ): # yields `Track`s
     "Every audio file of a folder, named from there; raises `AudioError` if it is not a folder"
-    for file in walk_audio(folder): yield _file_track(file, prefix + file.relative_to(folder).as_posix(), group)
+    for file in walk_audio(folder, passed): yield _file_track(file, prefix + file.relative_to(folder).as_posix(), group)
 
 # %% ../../nbs/11_music.sources.ipynb #f9dc50d1
+def _open_text(file, **kwargs):
+    "A text file opened for reading, in UTF-8, or in UTF-16 where its first bytes say so; raises `AudioError`"
+    try:
+        with open(file, 'rb') as f: wide = f.read(2) in (b'\xff\xfe', b'\xfe\xff')
+        return open(file, encoding='utf-16' if wide else 'utf-8-sig', errors='replace' if wide else 'surrogateescape', **kwargs)
+    except OSError as e: raise AudioError(file, path_problem(e, file)) from None
+
 def _lines(file):
     "Non-empty lines of a text file that are not comments"
-    with open(file, encoding='utf-8-sig', errors='surrogateescape') as f:
+    with _open_text(file) as f:
         for line in f:
             if (line := line.strip('\r\n').strip()) and not line.startswith('#'): yield line
 
@@ -123,14 +158,16 @@ def table_tracks(file, # CSV, or TSV, with a column path and perhaps a column gr
                  prefix: str = '' # before every name
                 ): # yields `Track`s
     "The files that a table names, in its order; raises `ValueError` if it has no column `path`"
-    with open(file, encoding='utf-8-sig', errors='surrogateescape', newline='') as f:
+    with _open_text(file, newline='') as f:
         rows = csv.DictReader(f, delimiter='\t' if Path(file).suffix.lower() == '.tsv' else ',')
-        columns = rows.fieldnames or ()
-        if 'path' not in columns:
-            raise ValueError(f"{file} has no column 'path'; its columns are {', '.join(columns) or 'none'}.")
-        for row in rows:
-            path = row['path']
-            if path: yield _file_track(Path(file).parent / path, prefix + Path(path).as_posix(), row.get('group') or group)
+        try:
+            columns = rows.fieldnames or ()
+            if 'path' not in columns:
+                raise ValueError(f"{file} has no column 'path'; its columns are {', '.join(columns) or 'none'}.")
+            for row in rows:
+                path = row['path']
+                if path: yield _file_track(Path(file).parent / path, prefix + Path(path).as_posix(), row.get('group') or group)
+        except csv.Error as e: raise ValueError(f'{file} cannot be read as a table at line {rows.line_num}: {e}.') from None
 
 # %% ../../nbs/11_music.sources.ipynb #9cfb6918
 def is_hugging_face(folder) -> bool: # where `save_to_disk` may have written
@@ -152,18 +189,27 @@ def _splits(folder):
 def hugging_face_tracks(folder, # that `save_to_disk` wrote
                         prefix: str = '' # before every name
                        ): # yields `Track`s
-    "The rows of a data set on disk, named by split, number and file name; raises `ValueError` if it has not one column of audio"
-    for split, rows, column in _splits(folder):
-        modified = max((os.stat(f['filename']).st_mtime_ns for f in rows.cache_files), default=0)
-        columns = [column, 'group'] if 'group' in rows.features else [column]
-        for i, row in enumerate(rows.select_columns(columns)):
-            audio = row[column] or {}
-            data, file = audio.get('bytes'), audio.get('path')
-            path = prefix + '/'.join(part for part in (split, f'{i:07}', PurePosixPath(file or '').name) if part)
-            group, inside = row.get('group') or path, f'{os.path.abspath(folder)}/{path}'
-            if not data and not file: yield Track(path, inside, group, problem='the row holds no audio')
-            elif data is None: yield _file_track(file or '', path, group)
-            else: yield Track(path, inside, group, len(data), modified, lambda data=data: data)
+    """The rows of a data set on disk, named by split, number and file name; what cannot be read of it is the last track
+
+    Raises `ValueError` if it has not one column of audio."""
+    try:
+        for split, rows, column in _splits(folder): yield from _row_tracks(folder, prefix, split, rows, column)
+    except (OSError, pa.ArrowException, KeyError) as e:
+        reason = e.strerror if getattr(e, 'strerror', None) else 'it is damaged'
+        path = prefix + _text(Path(folder).name)
+        yield Track(path, os.path.abspath(folder), path, problem=f'not all of this data set can be read, {reason}')
+
+def _row_tracks(folder, prefix, split, rows, column):
+    modified = max((os.stat(f['filename']).st_mtime_ns for f in rows.cache_files), default=0)
+    columns = [column, 'group'] if 'group' in rows.features else [column]
+    for i, row in enumerate(rows.select_columns(columns)):
+        audio = row[column] or {}
+        data, file = audio.get('bytes'), audio.get('path')
+        path = prefix + '/'.join(part for part in (split, f'{i:07}', PurePosixPath(file or '').name) if part)
+        group, inside = row.get('group') or path, f'{os.path.abspath(folder)}/{path}'
+        if not data and not file: yield Track(path, inside, group, problem='the row holds no audio')
+        elif data is None: yield _file_track(file or '', path, group)
+        else: yield Track(path, inside, group, len(data), modified, lambda data=data: data)
 
 # %% ../../nbs/11_music.sources.ipynb #6175cc1e
 tar_extensions = '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz'
@@ -174,52 +220,76 @@ def _sample_key(name: str # of an entry in a tar shard
     folder, _, base = name.rpartition('/')
     return f'{folder}/{base.split(".")[0]}' if folder else base.split('.')[0]
 
+class _Entry(tarfile.TarInfo):
+    "An entry of a tar file that says how the file ended; `tarfile` takes a damaged entry for its end"
+    @classmethod
+    def fromtarfile(cls, file):
+        try: return super().fromtarfile(file)
+        except tarfile.HeaderError as e: file.ending = e; raise
+
 # %% ../../nbs/11_music.sources.ipynb #f078015e
 def tar_tracks(file, # a tar shard, compressed or not
-               prefix: str = '' # before every name
+               prefix: str = '', # before every name
+               passed: Counter = None # where to count the entries that are passed over, by kind
               ): # yields `Track`s, each to be read before the next is asked for
     "The audio entries of a tar shard, in its order; a damaged shard is the last track, with its `problem`"
-    file, n = Path(file), 0
+    file, n, reason = Path(file), 0, ''
     try:
         modified = os.stat(file).st_mtime_ns
-        with tarfile.open(file, 'r|*') as shard:
+        with tarfile.open(file, 'r|*', tarinfo=_Entry) as shard:
             for entry in shard:
-                if not entry.isfile() or not is_audio_name(entry.name): continue
+                if not _wanted(entry, passed): continue
                 data, n = shard.extractfile(entry).read(), n + 1
-                path, inside = prefix + _text(f'{file.name}/{entry.name.removeprefix("./")}'), f'{file.resolve()}/{_text(entry.name)}'
+                path, inside = prefix + _text(f'{file.name}/{entry.name.removeprefix("./")}'), f'{os.path.realpath(file)}/{_text(entry.name)}'
                 yield Track(path, inside, _sample_key(path), entry.size, modified, lambda data=data: data)
+            if not isinstance(shard.ending, tarfile.EOFHeaderError): reason = 'it ends within its entries, damaged or cut short'
     except (OSError, EOFError, tarfile.TarError, zlib.error, LZMAError) as e:
         reason = e.strerror if getattr(e, 'strerror', None) else 'not a tar file, or cut short'
-        path = prefix + _text(file.name)
-        yield Track(path, str(file.resolve()), path, problem=f'{reason}, after {n} tracks')
+    path = prefix + _text(file.name)
+    if reason: yield Track(path, os.path.realpath(file), path, problem=f'{reason}, after {n} tracks')
+
+def _wanted(entry, passed):
+    "Is it a file of sound? If not, it is counted"
+    if entry.isdir(): return False
+    kind = passed_over_kind(entry.name) if entry.isfile() else 'link' if entry.issym() or entry.islnk() else 'device'
+    if kind and passed is not None: passed[kind] += 1
+    return not kind
 
 # %% ../../nbs/11_music.sources.ipynb #5827ea3d
 _list_extensions = '.txt', '.lst', '.m3u', '.m3u8'
 
 def open_source(source, # a folder, a list, a table, a data set, a tar shard, or an audio file
                 group=folder_group, # function from a name to a group
-                prefix: str = '' # before every name
+                prefix: str = '', # before every name
+                passed: Counter = None # where to count the files that are passed over, by kind
                ): # iterable of `Track`s
     "The tracks of one source, by its kind; raises `AudioError` if it is not there"
     path, suffix = Path(source), Path(source).suffix.lower()
-    if not path.exists():
-        missing = 'there is no such file' if suffix else 'there is no such folder'
-        raise AudioError(source, 'a link to something that is gone' if path.is_symlink() else missing)
-    if path.is_dir(): return hugging_face_tracks(path, prefix) if is_hugging_face(path) else folder_tracks(path, group, prefix)
-    if path.name.lower().endswith(tar_extensions): return tar_tracks(path, prefix)
+    check_source(source)
+    if path.is_dir(): return hugging_face_tracks(path, prefix) if is_hugging_face(path) else folder_tracks(path, group, prefix, passed)
+    if path.name.lower().endswith(tar_extensions): return tar_tracks(path, prefix, passed)
     if suffix in _list_extensions: return list_tracks(path, group, prefix)
     if suffix in ('.csv', '.tsv'): return table_tracks(path, group, prefix)
     return iter([_file_track(path, prefix + path.name, group)])
 
+def check_source(source): # what `open_source` takes
+    "Raise `AudioError` if there is nothing of this name"
+    try: os.stat(source)
+    except (FileNotFoundError, NotADirectoryError):
+        missing = f'there is no such {"file" if Path(source).suffix else "folder"}'
+        raise AudioError(source, 'a link to something that is gone' if os.path.islink(source) else missing) from None
+    except (OSError, ValueError) as e: raise AudioError(source, path_problem(e, source)) from None
+
 # %% ../../nbs/11_music.sources.ipynb #07f1a964
-def _root(source): return Path(source) if Path(source).is_dir() else Path(source).parent
+def _root(source): return source if os.path.isdir(source) else os.path.dirname(source)
 
 def open_sources(sources: list, # of what `open_source` takes
-                 group='folder' # 'folder', 'top', or a function from a name to a group
+                 group='folder', # 'folder', 'top', or a function from a name to a group
+                 passed: Counter = None # where to count the files that are passed over, by kind
                 ): # yields `Track`s
     "The tracks of several sources, one after the other"
     group, roots = _group_function(group), [os.path.abspath(_root(s)) for s in sources]
     common = os.path.commonpath(roots)
     for source, root in zip(sources, roots):
         prefix = '' if root == common else _text(Path(os.path.relpath(root, common)).as_posix()) + '/'
-        yield from open_source(source, group, prefix)
+        yield from open_source(source, group, prefix, passed)

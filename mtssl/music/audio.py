@@ -92,13 +92,15 @@ def audio_info(path # an audio file, or a video
 
 # %% ../../nbs/10_music.audio.ipynb #ae6562d4
 def _blocks(source, path, start, stop, channel):
-    "Yield the samples `start:stop` in blocks: [n, C] if `channel` is None, [n] of one channel, or of their mean if it is 'mean'"
+    "Yield the samples `start:stop` in blocks: [n, C] if `channel` is None, [n] of the first one if it is 0, or of their mean if it is 'mean'"
     source.seek(start)
     source.stop, source.peak, source.mixed, source.loudest = stop, 0., 0., 0
     while stop is None or source.position < stop:
         block, at = source.read(2**18 if stop is None else min(2**18, stop - source.position)), source.position
         if not len(block): break
-        mix = block if channel is None else block.mean(1) if channel == 'mean' and source.channels > 1 else block[:, channel if channel != 'mean' else 0]
+        mix = block if channel is None else block[:, 0]
+        if channel == 'mean' and source.channels > 1:
+            with np.errstate(over='ignore'): mix = block.mean(1)
         peak, mixed = (max(float(b.max()), -float(b.min())) for b in (block, mix))
         if not np.isfinite([peak, mixed]).all(): raise AudioError(path, 'it holds samples that are NaN or infinite')
         if mixed > max(source.mixed, 100): source.loudest = at - len(block) + int(np.abs(mix).argmax() // (mix.size // len(mix)))

@@ -24,6 +24,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..core.progress import progress_bar
+from ..core.checks import check_numbers, check_out
 from .audio import AudioError, from_int16, is_audio_name, load_audio, sample_facts, to_int16
 from .decoding import decode_tracks
 from .sources import Track, is_hugging_face, open_source, open_sources, tar_extensions
@@ -154,7 +155,7 @@ def _forget_lost(self: _Writer):
 
 # %% ../../nbs/12_music.corpus.ipynb #04eeecaf
 # problems of the content, which stay until the file changes
-_lasting = 'empty', 'not audio', 'truncated', 'it has', 'it holds', 'silent'
+_lasting = 'empty', 'not audio', 'truncated', 'it has', 'it holds', 'its header', 'silent'
 
 @patch
 def known(self: _Writer, track):
@@ -417,7 +418,8 @@ def build_corpus(source, # what `open_source` takes, a list of those, or an iter
                  quiet: bool = False # no progress bar?
                 ) -> Corpus: # a `FileCorpus` without `store`
     "Decode `source` into `store`, continue, or bring it up to date; raises `AudioError` if there is no audio, `OSError` if the disk is full"
-    if not 1000 <= sr <= 384_000: raise ValueError(f'sr={sr} Hz was asked for; 1,000 to 384,000 Hz are allowed.')
+    check_numbers(sr=sr, jobs=jobs)
+    if store is not None: check_out(store, 'store')
     facts = store and _read_facts(store)
     if facts and facts['sr'] != sr:
         raise ValueError(f"The corpus in {store} is at {facts['sr']} Hz; choose another folder for one at {sr} Hz.")

@@ -134,7 +134,7 @@ class _Pyav(_Source):
         while failures < 50:
             try: frames = next(packets).decode()
             except (StopIteration, av.EOFError): return
-            except (av.FFmpegError, ValueError) as e:
+            except (av.FFmpegError, ValueError):
                 self.damaged, failures = True, failures + 1
                 if packets.gi_frame is None: packets = self.container.demux(self.stream) # an error ended it
                 continue

@@ -22,7 +22,7 @@ from ..core.checks import check_numbers
 from ..music.audio import AudioError, from_int16
 from ..music.decoding import decode_tracks
 from ..encoding.encoder import Encoder, layer_indices
-from .embedding import Cache, embed_waves, layer_sizes, model_digest
+from .embedding import Cache, check_finite, embed_waves, layer_sizes, model_digest
 
 # %% ../../nbs/51_embedding.embedder.ipynb #3d5c20f4
 class MusicEmbedder(TransformerMixin, BaseEstimator):
@@ -53,6 +53,7 @@ def fit(self: MusicEmbedder, X=None, y=None):
     if self.device: encoder = encoder.to(self.device)
     self.sizes_ = layer_sizes(encoder)
     self.layers_ = layer_indices(self.layers, len(self.sizes_))
+    check_finite(encoder)
     self.encoder_ = encoder.eval()
     return self
 
@@ -69,13 +70,14 @@ def transform(self: MusicEmbedder,
         names = {} if cache is None else _item_digests(self.encoder_, items, way)
         kept = {n: v for n, name in names.items() if (v := cache.get(name)) is not None}
         for n, vector in kept.items(): vectors[n] = vector
-        missing, problems = [n for n in range(len(items)) if n not in kept], {}
-        encoded = _encode(self.encoder_.eval(), items, missing, way, self.jobs, problems, self.errors == 'raise')
+        missing, problems, notes = [n for n in range(len(items)) if n not in kept], {}, {}
+        encoded = _encode(self.encoder_.eval(), items, missing, way, self.jobs, problems, notes, self.errors == 'raise')
         for n, vector in track(encoded, 'embed', total=len(missing), quiet=self.quiet):
             vectors[n] = vector
             if n in names: cache.put(names[n], vector)
     if problems: warnings.warn(f"{len(problems)} of {len(items)} could not be embedded and are rows of NaN: "
                                f"{' '.join(problems.values())}", stacklevel=2)
+    if notes: warnings.warn(f"{len(notes)} of {len(items)} lack something: {' '.join(notes.values())}", stacklevel=2)
     return vectors
 
 # %% ../../nbs/51_embedding.embedder.ipynb #2ac2930e
@@ -109,30 +111,34 @@ def _item_digests(encoder, items, way):
     return names
 
 # %% ../../nbs/51_embedding.embedder.ipynb #9a2ff2a6
-def _encode(encoder, items, numbers, way, jobs, problems, strict):
+def _encode(encoder, items, numbers, way, jobs, problems, notes, strict):
     "Yield number and vector of the chosen items, in order; a broken one is raised if `strict`, else described in `problems`"
     waiting = deque()
+    def refuse(n, problem):
+        error = AudioError(f'item {n}' if isinstance(items[n], np.ndarray) else items[n], problem)
+        if strict: raise error
+        problems[n] = str(error)
     def waves():
-        for n, wave, problem in _decode(items, numbers, encoder.sr, jobs):
+        for n, wave, problem, note in _decode(items, numbers, encoder.sr, jobs):
             if wave is not None and len(wave) < encoder.hop:
                 problem = f'{len(wave)} samples are shorter than one frame of {encoder.hop}'
-            if not problem:
-                waiting.append(n)
-                yield wave
-                continue
-            error = AudioError(f'item {n}' if isinstance(items[n], np.ndarray) else items[n], problem)
-            if strict: raise error
-            problems[n] = str(error)
-    for vector in embed_waves(encoder, waves(), *way): yield waiting.popleft(), vector
+            if problem: refuse(n, problem); continue
+            if note: notes[n] = f'{items[n]}: {note}.'
+            waiting.append(n)
+            yield wave
+    for vector in embed_waves(encoder, waves(), *way):
+        n = waiting.popleft()
+        if np.isfinite(vector).all(): yield n, vector
+        else: refuse(n, 'its vector is not finite')
 
 def _decode(items, numbers, sr, jobs):
-    "Yield number, wave or None, and what is wrong with it, of the chosen items in order"
+    "Yield number, wave or None, what is wrong with it, and what it lacks, of the chosen items in order"
     files = decode_tracks([items[n] for n in numbers if not isinstance(items[n], np.ndarray)], sr, jobs=jobs)
     for n in numbers:
-        if isinstance(items[n], np.ndarray): yield n, items[n], ''
+        if isinstance(items[n], np.ndarray): yield n, items[n], '', ''
         else:
             _, samples, facts = next(files)
-            yield n, None if samples is None else from_int16(samples), facts.get('problem', '')
+            yield n, None if samples is None else from_int16(samples), facts.get('problem', ''), facts.get('note', '')
 
 # %% ../../nbs/51_embedding.embedder.ipynb #48fedcbf
 @patch

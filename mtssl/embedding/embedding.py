@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['moments', 'from_moments', 'cut_windows', 'embed_wave', 'layer_sizes', 'layer_slices', 'embed_frames', 'embed_waves',
-           'model_digest', 'Cache']
+           'check_finite', 'model_digest', 'Cache']
 
 # %% ../../nbs/50_embedding.embedding.ipynb #ffbb51ad
 import io
@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..core.arrays import batches
-from ..core.files import digest
+from ..core.files import digest, naming_full_disk
 from ..core.checks import check_numbers, limits
 from ..encoding.encoder import Encoder, layer_indices
 
@@ -139,6 +139,12 @@ def _embed_batch(encoders, batch, layers):
     analysis = encoders[0].analyse(batch) if encoders[0].front_hop else None
     return [from_moments(moments(e, batch, layers, analysis)) for e in encoders]
 
+# %% ../../nbs/50_embedding.embedding.ipynb #0d211ead
+def check_finite(encoder: Encoder):
+    "Raise `ValueError` if a weight of an encoder is NaN or infinite"
+    bad = [name for name, tensor in encoder.state_dict().items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad: raise ValueError(f'The weights of this encoder are not finite ({bad[0]}), so its vectors would not be, either.')
+
 # %% ../../nbs/50_embedding.embedding.ipynb #2d674234
 def model_digest(encoder: Encoder, # with its weights
                  *way # how it is asked, such as layers, window and average
@@ -161,7 +167,7 @@ class Cache:
     def get(self, name: str) -> np.ndarray | None:
         "What was put under `name`; None if there is nothing, or it is damaged"
         for data, check in self._ask('select data, checksum from kept where name = ?', name):
-            if blake2b(data, digest_size=8).digest() == check: return np.load(io.BytesIO(data))
+            if isinstance(data, bytes) and blake2b(data, digest_size=8).digest() == check: return np.load(io.BytesIO(data))
 
     def put(self, name: str, array: np.ndarray):
         "Keep an array"
@@ -187,9 +193,11 @@ def _open(self: Cache, begun=False):
 @patch
 def _ask(self: Cache, statement, *values, begun=False):
     "Rows of an answer; a file that is not a database is begun anew"
-    try: return self.db.execute(statement, values).fetchall()
+    try:
+        with naming_full_disk(self.path): return self.db.execute(statement, values).fetchall()
     except sqlite3.DatabaseError as e:
-        if begun or not str(e).startswith(_damaged): raise OSError(5, str(e), str(self.path)) from None
+        if begun or not str(e).startswith(_damaged):
+            raise OSError(f'{self.path} cannot be used ({e}): remove it, and do the same again.') from None
     self.close()
     for file in self.path.parent.glob(self.path.name + '*'): file.unlink()
     self._open(begun=True)

@@ -8,8 +8,10 @@ __all__ = ['app', 'corpus_app', 'about', 'info', 'doctor', 'demo', 'synth', 'lef
 
 # %% ../../nbs/82_app.cli.ipynb #09e1a89e
 import os
+import re
 import typer
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -242,6 +244,12 @@ def _progress(out): # how far a run has come, from its history
     return dict(run=out, report=out/'report.html', epochs=int(last.epoch), step=int(last.step),
                 valid_loss=last.valid_loss, r2=last.r2, **probed)
 
+# %% ../../nbs/82_app.cli.ipynb #9e239351
+def _show_notes(notes):
+    "Count what the sounds lack that were kept, on standard error"
+    kinds = Counter(re.sub('^kept, |[0-9.]+ (s )?', '', note) for note in notes.values())
+    if notes: warn(f'{len(notes):,} kept with a note: ' + ', '.join(f'{kind} {n:,}' for kind, n in kinds.most_common()))
+
 # %% ../../nbs/82_app.cli.ipynb #5d2489ea
 @app.command(rich_help_panel='Use', stopped='Finished vectors are kept beside {out}; the same command goes on.',
              examples=['mtssl embed runs/mine ~/Music --out embeddings.npz',
@@ -252,12 +260,15 @@ def embed(model: Model,
           out: Out('A file that ends in .npz or .parquet, or a folder for one npy per track.') = Path('embeddings.npz'),
           frames: Annotated[bool, typer.Option('--frames',
                             help='Every frame rather than one vector per track; not in an npz.')] = False,
-          layers: Layers = None, window: Window = 60., device: Device = None, jobs: Jobs = None):
+          layers: Layers = None, window: Window = 60.,
+          least: Annotated[float, typer.Option(help='Share of the promised length of a file that must be there.')] = .95,
+          device: Device = None, jobs: Jobs = None):
     "Embed a folder of music of any size; again, only what is new or changed."
     from mtssl.embedding.collection import embed_collection
     done = embed_collection(model, source, out, layers=chosen_layers(layers), window=window, frames=frames,
-                            device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
+                            least=least, device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
     show_problems(done['left_out'])
+    _show_notes(done['notes'])
     if not done['files']: raise Failed(f'There is no readable audio file in {source}.', done)
     news = f", {done['new']:,} of them new" * (done['new'] < done['files'])
     say(f"{out}: {done['files']:,} tracks{news}, {done['size']:,} values {'per frame' if frames else 'each'}")
@@ -292,7 +303,7 @@ def similar(model: Model,
             faiss: Annotated[bool, typer.Option('--faiss', help='Search by faiss, of the extra of that name.')] = False,
             device: Device = None, jobs: Jobs = None):
     "Find the tracks of a collection that sound most like one file."
-    from mtssl.embedding.collection import similar as find
+    from mtssl.embedding.neighbours import similar as find
     nearest = find(model, source, query, n, faiss=faiss, device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
     show_problems(nearest['left_out'])
     if not nearest['tracks']: raise Failed(f'There is no other track in {source}.', nearest)
@@ -327,6 +338,18 @@ _Amounts = Annotated[str, typer.Option('--amounts',
                      help='Of labels to learn from: a share of the training clips, or text such as "5 per class"; '
                           'several with commas.')]
 
+# %% ../../nbs/82_app.cli.ipynb #26aace6e
+def _open_set(dataset, strict):
+    "A labelled set; clips that are left out of it, or lack something, are named on standard error"
+    from mtssl.probing.datasets import labelled_set
+    from mtssl.probing.labelled import LeftOut
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', LeftOut)
+        labelled = labelled_set(dataset, strict=strict, quiet=asked.quiet)
+    show_problems(labelled.left_out, what='clip')
+    show_problems(labelled.notes, what='clip', verdict='kept with a note')
+    return labelled
+
 # %% ../../nbs/82_app.cli.ipynb #1c1e9c9d
 @app.command(rich_help_panel='Judge',
              stopped='With --out, embeddings that are finished are kept, and the same command goes on.',
@@ -337,14 +360,14 @@ def probe(model: Model,
           dataset: _Set = 'synth', probe: _Kind = 'linear', amounts: _Amounts = '1',
           layers: Layers = None, window: Window = 60.,
           out: Out('Folder for scores, predictions and embeddings, which are made once.', Optional[Path]) = None,
+          strict: Annotated[bool, typer.Option('--strict', help='Stop if a clip cannot be loaded, rather than leave it out.')] = False,
           device: Device = None):
     "Probe a model on a labelled set, beside its baselines."
-    from mtssl.probing.datasets import labelled_set
     from mtssl.probing.probes import probe_amounts, row_names, save_results, scores_table
     from mtssl.probing.baselines import encoder_features
     shares, tuned, device = _checked_amounts(probe, amounts), probe == 'finetune', chosen_device(device)
     model, chosen = Path(model) if Path(model).is_dir() else model, chosen_layers(layers)
-    labelled = labelled_set(dataset, quiet=asked.quiet)
+    labelled = _open_set(dataset, strict)
     rows = encoder_features(model, labelled, chosen, window, cache=out and out/'embeddings', device=device,
                             quiet=asked.quiet)
     results = probe_amounts(rows, labelled, amounts=shares, probe='linear' if tuned else probe)
@@ -353,7 +376,7 @@ def probe(model: Model,
     metrics = ', '.join(dict.fromkeys(scores['metric']))
     show_scores(scores.assign(features=row_names(scores)).to_dict('records'), f'{labelled.name}: {metrics}, with 95 % intervals ({probe})')
     if out: say(f"{out/'scores.csv'}")
-    return dict(set=labelled.name, out=out, scores=scores)
+    return dict(set=labelled.name, out=out, scores=scores, left_out=labelled.left_out, notes=labelled.notes)
 
 # %% ../../nbs/82_app.cli.ipynb #5d1e0a02
 @app.command(rich_help_panel='Judge', stopped='Finished cells are kept; the same command goes on.',
@@ -404,4 +427,5 @@ def main():
     "Run the command line"
     warnings.filterwarnings('ignore', _deprecation)
     os.environ.setdefault('PYTHONWARNINGS', f'ignore:{_deprecation}:FutureWarning')
+    warnings.formatwarning = lambda message, *_: f'{message}\n' # without the place in the code
     app()

@@ -22,9 +22,9 @@ def music(tmp_path_factory):
 
 def start(music, store):
     "A build in another process, of 10 ms a track at least, so that there is time to interrupt it"
-    code = ('import time; from mtssl.music.corpus import _Writer, build_corpus\n'
-            'add, _Writer.interval = _Writer.add, .1\n'
-            '_Writer.add = lambda *args: (add(*args), time.sleep(.01))\n'
+    code = ('import time; from mtssl.music.corpus import build_corpus; from mtssl.music.store import StoreWriter\n'
+            'add, StoreWriter.interval = StoreWriter.add, .1\n'
+            'StoreWriter.add = lambda *args: (add(*args), time.sleep(.01))\n'
             f'build_corpus({str(music)!r}, {str(store)!r}, jobs=2, shard_samples=1_000_000)')
     return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))

@@ -26,7 +26,8 @@ import fastai.callback.schedule # noqa: F401, gives the Learner its fit_one_cycl
 from ..core.checks import check_numbers
 from ..encoding.encoder import Encoder
 from .workers import FrameWorker
-from .weighting import Weighting, inner_products
+from .gradients import inner_products
+from .weighting import Weighting
 from .model import Losses, PretrainModel, frozen_running_stats, make_model
 
 # %% ../../nbs/45_pretraining.learner.ipynb #87d926ec

@@ -1,11 +1,12 @@
 """Models from strangers: whatever is in the folder, loading ends with an encoder or with one sentence, and runs nothing."""
-import json, pickle, shutil, subprocess, sys
+import io, json, pickle, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mtssl.core.files import content_digest
 from mtssl.encoding.encoder import encoders
 from mtssl.encoding.encoder import Encoder
 from mtssl.pretraining.runs import pretrain, resume
@@ -109,13 +110,29 @@ assert type(Encoder.from_pretrained('mine')) is Mine
     assert "'mine', which is not registered here" in sentence(lambda: Encoder.from_pretrained(tmp_path/'mine'))
 
 
-def test_a_checkpoint_that_is_a_pickle(tmp_path):
-    "last.pt is read as weights only, and one that is damaged is named"
+def same_content(path, data):
+    "Does what PyTorch reads from the file equal what it reads from `data`?"
+    return content_digest(torch.load(path, weights_only=True)) == content_digest(torch.load(io.BytesIO(data), weights_only=True))
+
+
+def test_a_checkpoint_that_is_wrong(tmp_path):
+    "last.pt is read as weights only; one that is damaged, or of another run, is named"
     from mtssl.music.corpus import build_corpus
     from mtssl.music.synth.mix import synthesise
     corpus = build_corpus(((f'clip{i}', wave) for i, (wave, _) in enumerate(synthesise(12, 2., seed=0, jobs=1))), tmp_path/'corpus', quiet=True)
     pretrain(corpus, tmp_path/'run', encoder='tcn(width=8, blocks=1)', workers='mfcc', epochs=1, seconds=1.5, bs=2, crops_per_epoch=4, device='cpu', quiet=True)
-    checkpoint = tmp_path/'run'/'checkpoints'/'last.pt'
+    checkpoint, config = tmp_path/'run'/'checkpoints'/'last.pt', tmp_path/'run'/'config.json'
+    good, settings = checkpoint.read_bytes(), config.read_text()
+    config.write_text(settings.replace('"lr": 0.0015', '"lr": 0.0016'))
+    assert settings != config.read_text() and 'is of another run' in sentence(lambda: resume(tmp_path/'run', device='cpu', quiet=True))
+    config.write_text(settings)
+    for byte in range(0, len(good), len(good) // 6):
+        checkpoint.write_bytes(good[:byte] + bytes([good[byte] ^ 1]) + good[byte + 1:])
+        try: resume(tmp_path/'run', device='cpu', quiet=True)
+        except ValueError as error: assert str(error).startswith(str(checkpoint)) and '\n' not in str(error)
+        else: assert same_content(checkpoint, good)
+    checkpoint.write_bytes(good[:-100])
+    assert 'damaged or not a checkpoint' in sentence(lambda: resume(tmp_path/'run', device='cpu', quiet=True))
     torch.save(Run(tmp_path/'ran'), checkpoint)
     assert 'damaged or not a checkpoint' in sentence(lambda: resume(tmp_path/'run', device='cpu', quiet=True))
     assert not (tmp_path/'ran').exists()

@@ -120,7 +120,7 @@ def errors_in_words(stopped: str): # what to say on Ctrl-C
     try: yield
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError): raise
     except KeyboardInterrupt:
-        warn(f'mtssl: stopped. {stopped}')
+        warn(f'mtssl: stopped. {stopped}'.rstrip())
         raise typer.Exit(130) from None
     except Exception as e:
         if asked.debug: traceback.print_exc()

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['study_corpus', 'absent_sets', 'study_sets', 'open_sets', 'draws_of', 'probe_cell', 'save_job', 'load_job',
            'load_results', 'CostCallback', 'run_cost', 'default_device', 'pretrain_cell', 'run_cell', 'run_handcrafted',
-           'run_random', 'Job', 'jobs_of', 'run_job', 'cpu_seconds', 'run_jobs', 'process_count', 'StepTimes',
-           'time_cell', 'cells_table', 'corpus_seconds', 'estimate', 'plan_in_words']
+           'run_random', 'Job', 'jobs_of', 'run_job', 'cpu_seconds', 'run_jobs', 'process_count']
 
 # %% ../../nbs/72_studies.jobs.ipynb #ea7fca8e
 import json
@@ -15,8 +14,6 @@ import numpy as np
 import os
 import pandas as pd
 import signal
-import soundfile
-import tempfile
 import threading
 import time
 import torch
@@ -28,17 +25,15 @@ from itertools import product
 from pathlib import Path
 
 from ..core.registry import parse_spec
-from ..core.files import write_atomically
+from ..core.files import read_csv, read_npy, read_parquet, write_atomically
 from ..core.progress import progress_bar, track
 from ..core.checks import check_numbers
-from ..music.sources import find_audio
 from ..music.corpus import Corpus, build_corpus
 from ..music.synth.mix import synthesise
 from ..encoding.encoder import Encoder, count_parameters, encoders
-from ..music.crops import corpus_dls
-from ..pretraining.learner import StepCallback, pretrain_learner
+from ..pretraining.learner import StepCallback
 from ..pretraining.checkpoints import SaveRun
-from ..pretraining.runs import Settings, open_corpus, pretrain, resume
+from ..pretraining.runs import open_corpus, pretrain, resume
 from ..probing.stored_sets import open_set, store_set, with_names
 from ..probing.datasets import labelled_set
 from ..probing.metrics import bootstrap_weights, metrics, score_interval
@@ -164,14 +159,14 @@ def save_job(folder: Path, # of the job
 def load_job(folder: Path # of a finished job
             ) -> tuple: # lines, draws [n, 1 + R]
     "The lines and draws of a job"
-    lines = pd.read_csv(folder/'lines.csv').rename(columns=dict(labels='amount'))
-    return lines.assign(amount=lines['amount'].str.replace(' a class', ' per class')), np.load(folder/'draws.npy')
+    lines = read_csv(folder/'lines.csv', ['features', 'task', 'metric', 'seed', 'probe', 'chosen', 'dim', 'train']).rename(columns=dict(labels='amount'))
+    return lines.assign(amount=lines['amount'].str.replace(' a class', ' per class')), read_npy(folder/'draws.npy', (len(lines), None))
 
 def load_results(folder: Path # of a finished job
                 ) -> list: # `ProbeResult`s, one per line
     "The predictions of a job"
     def result(i, line):
-        predictions = pd.read_parquet(folder/'predictions'/f'{i:03}.parquet')
+        predictions = read_parquet(folder/'predictions'/f'{i:03}.parquet')
         return ProbeResult(features=line.features, task=line.task, metric=line.metric, predictions=predictions,
                            repetition=int(line.seed), type=line.type, probe=line.probe if line.dim else 'chance', amount=line.amount,
                            chosen=json.loads(line.chosen), dim=line.dim, train=line.train)
@@ -194,7 +189,7 @@ class CostCallback(Callback):
 def run_cost(folder: Path # of a run
             ) -> dict: # cpu_seconds, seconds
     "The cost of a run's epochs; an epoch that was interrupted and done again counts once"
-    table = pd.read_csv(folder/'cost.csv').drop_duplicates('epoch', keep='last')
+    table = read_csv(folder/'cost.csv', ['epoch', 'cpu_seconds', 'seconds']).drop_duplicates('epoch', keep='last')
     return dict(cpu_seconds=table['cpu_seconds'].sum(), seconds=table['seconds'].sum())
 
 # %% ../../nbs/72_studies.jobs.ipynb #608162e8
@@ -348,85 +343,3 @@ def process_count(jobs: int | None # None: one per core, or one with a GPU
     "How many processes to run at a time"
     check_numbers(jobs=jobs)
     return jobs or (1 if default_device() == 'cuda' else os.cpu_count() or 1)
-
-# %% ../../nbs/72_studies.jobs.ipynb #852e002f
-class StepTimes(Callback):
-    "Keeps the CPU seconds of every training and every validation batch"
-    def before_fit(self): self.seconds = {True: [], False: []}
-    def before_batch(self): self.start = time.process_time()
-    def after_batch(self): self.seconds[self.training].append(time.process_time() - self.start)
-
-def time_cell(study: Study, cell: Cell, corpus: Corpus, epoch: int) -> float: # CPU seconds
-    "Cost of the pre-training of a cell with `epoch` training batches per epoch, judged by four of them and one validation batch"
-    s, times = Settings(**cell_settings(study, cell)), StepTimes()
-    dls = corpus_dls(corpus, seconds=s.seconds, bs=s.bs, crops_per_epoch=4 * s.bs, seed=s.seed)
-    learn = pretrain_learner(dls, encoder=s.encoder, workers=s.workers, weighting=s.weighting, seed=s.seed, cbs=[times])
-    learn.dls.valid.dataset.n = s.bs
-    with learn.no_bar(), learn.no_logging(): learn.fit(1, s.lr)
-    return s.epochs * (epoch * float(np.median(times.seconds[True][1:])) + np.ceil(epoch / 9) * times.seconds[False][0])
-
-# %% ../../nbs/72_studies.jobs.ipynb #88a4dbf3
-def cells_table(study: Study, out: Path) -> pd.DataFrame: # one row per combination: cells, finished, begun, failed
-    "What is done, and what is left to do"
-    rows = {}
-    for c in cells(study):
-        folder = out/'cells'/c.name
-        row = rows.setdefault(c.row, dict(encoder=c.encoder, workers=c.workers, weighting=c.weighting,
-                                          cells=0, finished=0, begun=0, failed=0))
-        row['cells'] += 1
-        if (folder/'lines.csv').exists(): row['finished'] += 1
-        elif (folder/'error.txt').exists(): row['failed'] += 1
-        elif (folder/'checkpoints'/'last.pt').exists(): row['begun'] += 1
-    return pd.DataFrame(rows.values())
-
-# %% ../../nbs/72_studies.jobs.ipynb #9866e6b9
-def corpus_seconds(study: Study, store: Path) -> float:
-    "Length of the music to pre-train on, decoded or not, s"
-    source = study.corpus
-    for known in store, Path(source):
-        if (known/'manifest.parquet').exists(): return Corpus(known).seconds
-    if source.startswith('synth('):
-        _, positional, given = parse_spec(source)
-        return float(np.prod(([*positional, *(given[k] for k in ('clips', 'seconds') if k in given)] + [6.])[:2]))
-    def seconds(path):
-        try: return soundfile.info(path).duration
-        except soundfile.LibsndfileError: return 0.
-    if not Path(source).exists(): raise ValueError(f'There is no music to pre-train on in {source}.')
-    return sum(map(seconds, find_audio(source)))
-
-def estimate(study: Study, out: Path, *, quiet: bool = False # no progress bar?
-            ) -> pd.DataFrame: # `cells_table` with the CPU seconds of one cell, and their source
-    "The cost of one cell per combination: as measured on a finished seed, or from timing a few steps of pre-training"
-    s, table, costs = study.settings, cells_table(study, out), []
-    epoch = max(1, int(s.crops_per_epoch or .9 * corpus_seconds(study, out/'data'/'corpus') / s.seconds) // s.bs)
-    with tempfile.TemporaryDirectory() as folder:
-        waves = (wave for wave, _ in synthesise(20, s.seconds, s.sr, seed=0, jobs=1))
-        sample = build_corpus(with_names(waves), Path(folder)/'corpus', s.sr, quiet=True)
-        for r in track(list(table.itertuples()), 'time steps', quiet=quiet):
-            same = [Cell(r.encoder, r.workers, r.weighting, seed) for seed in study.seeds]
-            known = [cpu_seconds(out/'cells'/c.name) for c in same if (out/'cells'/c.name/'lines.csv').exists()]
-            cost = np.mean(known) if known else time_cell(study, same[0], sample, epoch)
-            costs.append(dict(cpu_seconds=cost, source='measured' if known else 'timed'))
-    return table.join(pd.DataFrame(costs))
-
-# %% ../../nbs/72_studies.jobs.ipynb #233ec688
-def _count(n, word): return f"{n} {word}{'s' * (n > 1)}"
-def _duration(s): return f'{s:.0f} s' if s < 90 else f'{s / 60:.0f} minutes' if s < 5400 else f'{s / 3600:.1f} hours'
-
-def plan_in_words(study: Study, table: pd.DataFrame, # from `estimate`
-                  processes: int # at a time
-                 ) -> str:
-    "How many cells, and how long they take"
-    to_do = table['cells'] - table['finished']
-    axes = dict(encoder=study.encoders, weighting=study.weightings, seed=study.seeds) | {'worker set': study.workers}
-    product_of = ' x '.join(_count(len(axes[k]), k) for k in ('encoder', 'weighting', 'worker set', 'seed'))
-    state = ', '.join(f'{table[k].sum()} {k}' for k in ('finished', 'begun', 'failed') if table[k].sum())
-    head = f"{product_of} = {table['cells'].sum()} cells{f' ({state})' if state else ''}, and {1 + len(study.encoders)} jobs for baselines.\n"
-    if not to_do.sum(): return head + 'All cells are finished.'
-    sources = table.loc[to_do > 0, 'source'].value_counts()
-    ways = dict(measured='as a finished seed took', timed='by timing steps of pre-training on this machine')
-    how = ', '.join(f'{sources[k]} {words}' for k, words in ways.items() if k in sources)
-    cpu = (to_do * table['cpu_seconds']).sum()
-    return head + (f"{to_do.sum()} cells to run: {_duration(cpu)} of CPU time, "
-                   f"{_duration(cpu / processes)} with {processes} process{'es' * (processes > 1)} "
-                   f'on idle cores ({how}); data and, where timed, probes come on top.')

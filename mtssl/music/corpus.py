@@ -22,7 +22,7 @@ from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 
-from ..core.checks import Limit, check_numbers, check_out
+from ..core.checks import check_numbers, check_out
 from ..core.progress import progress_bar
 from .audio import AudioError, from_int16, is_audio_name, load_audio, sample_facts, to_int16
 from .decoding import decode_tracks
@@ -152,7 +152,7 @@ def _count(sources):
 
 def counts_text(counts: dict) -> str: # kind -> number
     "The counts in one line, largest first"
-    return ', '.join(f'{n:,} {kind}' for kind, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return ', '.join(f'{kind} {n:,}' for kind, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 def _from_tracks(writer, tracks, least, jobs, advance):
     "Decode what is new or changed among `tracks` into the store"
@@ -228,7 +228,7 @@ def build_corpus(source, # what `open_source` takes, a list of those, or an iter
                  quiet: bool = False # no progress bar?
                 ) -> Corpus: # a `FileCorpus` without `store`
     "Decode `source` into `store`, continue, or bring it up to date; raises `AudioError` if there is no audio, `OSError` if the disk is full"
-    check_numbers(dict(least=Limit(0, 1, 'of what a file promises')), sr=sr, jobs=jobs, least=least)
+    check_numbers(sr=sr, least=least, jobs=jobs)
     if store is not None: check_out(store, 'store')
     facts = store and read_facts(store)
     if facts and facts['sr'] != sr:

@@ -18,9 +18,9 @@ from itertools import islice
 
 from ..core.arrays import default_device
 from ..core.checks import check_numbers, limits
-from .audio import levels
+from .audio import AudioError, levels
 from .decoding import decode_tracks
-from .sources import open_sources
+from .sources import Track, check_source, open_sources
 from .crops import check_crops, fill, moved_to_sound
 
 # %% ../../nbs/14_music.crop_stream.ipynb #82cc3fbc
@@ -76,8 +76,10 @@ class CropStream(DataLoader):
         check_crops(short, silence)
         check_numbers(dict(bs=limits['bs']._replace(least=1)), seconds=seconds, bs=bs, crops_per_epoch=crops_per_epoch, sr=sr, seed=seed, jobs=jobs)
         if crops_per_epoch < bs: raise ValueError(f'crops_per_epoch={crops_per_epoch} is less than a batch of {bs}.')
+        sources = list(sources)
+        for source in sources: check_source(source)
         super().__init__(bs=bs, n=crops_per_epoch, drop_last=True, indexed=False, device=default_device(device))
-        self.sources, self.n_samples, self.sr, self.per_track, self.buffer = list(sources), round(seconds * sr), sr, per_track, buffer
+        self.sources, self.n_samples, self.sr, self.per_track, self.buffer = sources, round(seconds * sr), sr, per_track, buffer
         self.valid, self.held_out, self.short, self.silence, self.pairs = valid, held_out, short, silence, pairs
         self.seed, self.jobs, self.epoch, self.problems, self._kept = seed, jobs, 0, {}, None
 
@@ -97,8 +99,10 @@ def after_iter(self: CropStream):
 def _tracks(self: CropStream, order):
     "Tracks of the sources in this order that are on this side of the split, and those with a problem"
     for i in order:
-        for track in open_sources([self.sources[i]]):
-            if track.problem or is_held_out(track.group, self.valid, self.seed) == self.held_out: yield track
+        try:
+            for track in open_sources([self.sources[i]]):
+                if track.problem or is_held_out(track.group, self.valid, self.seed) == self.held_out: yield track
+        except AudioError as e: yield Track(str(e.path), str(e.path), '', problem=e.reason) # gone since the stream began
 
 @patch
 def _cut(self: CropStream, samples, start):

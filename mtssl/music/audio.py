@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
 from math import ceil, gcd
-from pathlib import Path
 
 from .decoders import open_sound
 

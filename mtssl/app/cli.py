@@ -298,8 +298,10 @@ def export(model: Model,
     device = chosen_device(device)
     encoder = Encoder.from_pretrained(model, device=device)
     done = write(encoder, out, device=device)
-    say(f"{out}: {done['bytes'] / 1e6:.1f} MB, within {done['difference']:.0e} of the encoder")
-    return dict(out=out, bytes=done['bytes'], difference=done['difference'], **metadata(encoder))
+    lengths = done['differences']
+    say(f"{out}: {done['bytes'] / 1e6:.1f} MB; compared with the encoder at {len(lengths)} lengths from {min(lengths):.2f} to "
+        f"{max(lengths):.0f} s, it differs by at most {done['difference']:.0e} of the largest value")
+    return dict(out=out, bytes=done['bytes'], difference=done['difference'], differences=lengths, **metadata(encoder))
 
 # %% ../../nbs/82_app.cli.ipynb #6fd75306
 @app.command(rich_help_panel='Use', stopped='Nothing was written.',

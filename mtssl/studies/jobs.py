@@ -19,6 +19,7 @@ import time
 import torch
 import traceback
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fastai.basics import Callback
 from itertools import product
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from ..core.registry import parse_spec
 from ..core.files import read_csv, read_npy, read_parquet, write_atomically
+from ..core.processes import can_import_script, without_script
 from ..core.progress import progress_bar, track
 from ..core.checks import check_numbers
 from ..music.corpus import Corpus, build_corpus
@@ -159,7 +161,7 @@ def save_job(folder: Path, # of the job
 def load_job(folder: Path # of a finished job
             ) -> tuple: # lines, draws [n, 1 + R]
     "The lines and draws of a job"
-    lines = read_csv(folder/'lines.csv', ['features', 'task', 'metric', 'seed', 'probe', 'chosen', 'dim', 'train']).rename(columns=dict(labels='amount'))
+    lines = read_csv(folder/'lines.csv', ['features', 'task', 'metric']).rename(columns=dict(labels='amount'))
     return lines.assign(amount=lines['amount'].str.replace(' a class', ' per class')), read_npy(folder/'draws.npy', (len(lines), None))
 
 def load_results(folder: Path # of a finished job
@@ -317,7 +319,7 @@ def run_jobs(jobs: dict, # name -> `Job`
                 while waiting and len(running) < processes:
                     name = waiting.pop(0)
                     process = fork.Process(target=run_job, args=(jobs[name], place[name], counted))
-                    process.start()
+                    with nullcontext() if can_import_script() else without_script(): process.start()
                     running[name] = process, show.add_task(name, total=jobs[name].steps)
                 for name, (process, task) in list(running.items()):
                     show.update(task, completed=counted[place[name]])

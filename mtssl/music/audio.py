@@ -87,7 +87,9 @@ def audio_info(path # an audio file, or a video
     with _open(path) as file:
         n = file.frames
         if n is None: n = sum(len(b) for b in _blocks(file, path, 0, None, 'mean'))
-        return AudioInfo(str(path), file.samplerate, n, file.channels, n / file.samplerate, file.format, file.decoder, ', '.join(file.notes))
+        missing = [f'{(file.promised - n) / file.samplerate:.2f} s missing'] if (file.promised or n) - n > file.tolerance * file.samplerate else []
+        note = ', '.join(file.notes + missing)
+        return AudioInfo(str(path), file.samplerate, n, file.channels, n / file.samplerate, file.format, file.decoder, note)
 
 # %% ../../nbs/10_music.audio.ipynb #ae6562d4
 def _blocks(source, path, start, stop, channel):

@@ -17,7 +17,7 @@ import time
 import warnings
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -56,7 +56,6 @@ def ctrl_c_later():
 def without_script():
     "Within it, a process that is started imports nothing of the script that runs here"
     script = sys.modules['__main__']
-    if multiprocessing.get_start_method() == 'fork': yield; return # a copy, which imports nothing
     sys.modules['__main__'] = ModuleType('__main__')
     try: yield
     finally: sys.modules['__main__'] = script
@@ -77,11 +76,13 @@ def failed(error: BaseException) -> Future:
 
 class Workers(ProcessPoolExecutor):
     "Processes that call functions of this package, from any script"
-    def __init__(self, jobs: int): super().__init__(jobs, initializer=start_worker)
+    def __init__(self, jobs: int):
+        super().__init__(jobs, initializer=start_worker)
+        self.imports = multiprocessing.get_start_method() != 'fork' # a copy imports nothing
 
     def submit(self, function, *args): # a function of the package, and what can be pickled
         "The future of a call; `BrokenProcessPool` in it where the process is gone"
-        with ctrl_c_later(), without_script():
+        with ctrl_c_later(), without_script() if self.imports else nullcontext():
             try: return super().submit(function, *args)
             except BrokenProcessPool as e: return failed(e)
             except OSError as e: return failed(BrokenProcessPool(e.strerror))

@@ -193,7 +193,13 @@ def save_weights(path: Path, # of the safetensors file
     parts = {name.partition('.')[0]: None for name in weights}
     sums = dict(digests=json.dumps({part: content_digest(_part(weights, part)) for part in parts}))
     data = safetensors_bytes({name: tensor.contiguous() for name, tensor in weights.items()}, metadata=sums)
-    write_atomically(path, lambda part: part.write_bytes(data))
+    write_atomically(path, lambda part: _write_through(part, data))
+
+def _write_through(path, data): # onto the disk, so that a power cut after the renaming leaves the whole file
+    with path.open('wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 def _part(weights, part): # the tensors whose names begin with `part`, without it
     return {name.removeprefix(f'{part}.'): weights[name] for name in weights if name.startswith(f'{part}.')}
@@ -227,7 +233,7 @@ def save_checkpoint(path: Path, # to write
     import torch
     buffer = io.BytesIO()
     torch.save(state | dict(digest=content_digest(state)), buffer)
-    write_atomically(path, lambda part: part.write_bytes(buffer.getbuffer()))
+    write_atomically(path, lambda part: _write_through(part, buffer.getbuffer()))
 
 def read_checkpoint(path: Path, # that `save_checkpoint` wrote
                     needed, # names that must be there
@@ -258,6 +264,8 @@ def read_history(folder: Path # a run, or a model that was one
     history = read_csv(path)
     if 'step' not in history or not len(history):
         raise FileProblem(f'{path} is not the history of a run: it has no steps.')
+    text = [c for c in history if (c == 'step' or '.' in c) and not pd.api.types.is_numeric_dtype(history[c])]
+    if text: raise FileProblem(f'{path} has values that are not numbers in its column {text[0]!r}.')
     return history
 
 # %% ../../nbs/01_core.files.ipynb #08b7d0c0

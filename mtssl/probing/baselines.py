@@ -15,7 +15,7 @@ from ..core.arrays import batches
 from ..core.files import digest, file_digest
 from ..core.progress import track
 from ..core.checks import Limit, check_numbers, limits
-from ..embedding.embedding import Cache, embed_waves, layer_sizes, layer_slices, model_digest
+from ..embedding.embedding import Cache, check_finite, embed_waves, layer_sizes, layer_slices, model_digest
 from ..encoding.encoder import Encoder, calibrate, encoder_from_config, layer_indices
 from ..features.analysis import Analysis
 from ..features.targets import Target
@@ -103,6 +103,20 @@ def _cache_names(encoders, dataset, sr, way):
     models = {name: model_digest(e, *way) for name, e in encoders.items()}
     return {name: [digest(model, clip) for clip in clips] for name, model in models.items()}
 
+# %% ../../nbs/67_probing.baselines.ipynb #2749b170
+def _checked_rate(models):
+    "The sample rate of encoders; raises `ValueError` if weights are not finite"
+    for model in models.values(): check_finite(model)
+    return next(iter(models.values())).sr
+
+def _waves_of(dataset, rows, sr, shortest):
+    "The waves of some clips; raises `ValueError` for one that is shorter than a frame, by name"
+    for row in rows:
+        wave = dataset.load(row, sr)
+        if len(wave) < shortest: raise ValueError(
+            f"{dataset.table['path'][row]}: {len(wave)} samples are shorter than one frame of {shortest}; take it out of {dataset.name}.")
+        yield wave
+
 # %% ../../nbs/67_probing.baselines.ipynb #c63499c9
 def embed_set(encoder, # an `Encoder`, or name -> `Encoder`: all with one sample rate and one front-end; put into evaluation mode
               dataset: LabelledSet, # whose clips
@@ -115,17 +129,17 @@ def embed_set(encoder, # an `Encoder`, or name -> `Encoder`: all with one sample
               quiet: bool = False # no progress bar
              ): # `[n, D]` float32; for several encoders, name -> `[n, D]`
     "Embeddings of a labelled set's clips, from `cache` where they are there"
-    models, way, clips = encoder if isinstance(encoder, dict) else {'': encoder}, (layers, window,
-                                                                                   average), range(len(dataset))
-    sr = next(iter(models.values())).sr
+    models, way = encoder if isinstance(encoder, dict) else {'': encoder}, (layers, window, average)
+    clips, sr = range(len(dataset)), _checked_rate(models)
     with nullcontext() if cache is None else Cache(cache) as kept:
         names = kept and _cache_names(models, dataset, sr, way)
         vectors = {m: [kept and kept.get(names[m][row]) for row in clips] for m in models}
         lacking = {m: e.eval() for m, e in models.items() if any(v is None for v in vectors[m])}
         missing = [row for row in clips if any(vectors[m][row] is None for m in lacking)]
-        embedded = embed_waves(lacking.values(), (dataset.load(row, sr) for row in missing), *way, bs)
+        embedded = embed_waves(lacking.values(), _waves_of(dataset, missing, sr, max(e.hop for e in models.values())), *way, bs)
         for row, of_row in track(zip(missing, embedded), 'embed', total=len(missing), quiet=quiet):
             for m, vector in zip(lacking, of_row):
+                if not np.isfinite(vector).all(): raise ValueError(f"{dataset.table['path'][row]}: its vector is not finite.")
                 vectors[m][row] = vector
                 if kept: kept.put(names[m][row], vector)
     return {m: np.stack(v) for m, v in vectors.items()} if isinstance(encoder, dict) else np.stack(vectors[''])

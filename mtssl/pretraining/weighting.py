@@ -10,6 +10,7 @@ __all__ = ['weightings', 'Weighting', 'Equal', 'Manual', 'Schedule', 'Uncertaint
 import numpy as np
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from fastcore.basics import patch
 from torchjd import scalarization
 

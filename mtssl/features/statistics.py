@@ -10,7 +10,6 @@ import json
 import torch
 from fastcore.basics import patch
 from .. import __version__
-from pathlib import Path
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 

@@ -257,8 +257,8 @@ def corpus_dls(corpus: Corpus,
         raise ValueError(f"No training track is as long as a crop of {seconds} s: choose shorter crops, or short='repeat'.")
     if not train.n: raise ValueError(f'No training track is louder than silence={silence} dB.')
     if len(held_out) and not fixed.n:
-        raise ValueError(f'No crop can be made from the {len(held_out)} tracks held out, with silence={silence} dB and '
-                         f'short={short!r}; choose another seed, which holds out others.')
+        raise ValueError(f'No track that is held out can be cropped with silence={silence} dB and short={short!r}; '
+                         'choose another seed, which holds out other tracks.')
     share = fixed.stretches[2].sum() / train.stretches[2].sum()
     if crops_per_epoch: fixed.n = min(fixed.n, max(1, round(crops_per_epoch * share)))
     train.n = max(crops_per_epoch or train.n, bs)

@@ -42,6 +42,7 @@ class _Soundfile(_Source):
         self.samplerate, self.channels, self.format = f.samplerate, f.channels, f.format.lower()
         self._set_lengths(part)
         short = part.seconds and f.frames < 2**60 and f.frames / f.samplerate < part.seconds - .2
+        short = short or f.format in ('WAV', 'WAVEX') and not part.counted and part.stop - part.start > 2**32  # its size has four bytes
         if short or f.format != 'MP3' and f.subtype.startswith('MPEG'):
             f.close()
             raise ValueError('libsndfile would stop before its end')
@@ -88,10 +89,11 @@ _formats = ('aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,loa
             'ogg,rm,tak,tta,voc,w64,wav,wv')
 _counted = 'mov', 'matroska', 'asf', 'wv', 'tta', 'ape', 'flac', 'wav', 'w64', 'aiff', 'caf', 'flv', 'avi' # whose headers tell a length
 
-def _open_av(file):
+def _open_av(file, part):
     "The container and its first sound track that can be decoded; raises `ValueError` if there is none"
     import av
     options = dict(format_whitelist=_formats, protocol_whitelist='none')
+    if part.kind == 'wav' and not part.counted: options['ignore_length'] = '1'
     try: container = av.open(file, metadata_errors='ignore', container_options=options)
     except (av.FFmpegError, ValueError, UnicodeError) as e: raise ValueError(f'PyAV: {e}') from None
     for stream in container.streams.audio:
@@ -137,7 +139,7 @@ def _start(self: _Pyav):
     "From the beginning"
     self.close()
     self.file.seek(0)
-    self.container, self.stream = _open_av(self.file)
+    self.container, self.stream = _open_av(self.file, self.part)
     self.decoded, self.queue, self.position = self._frames(), [], 0
     first = next(self.decoded, None)
     if first is None: raise ValueError('it holds no samples')
@@ -150,7 +152,7 @@ def _expect(self: _Pyav, name):
     length = self.container.duration and self.container.duration / 1e6 if len(self.container.streams) == 1 else None
     if self.stream.duration: length = float(self.stream.duration * self.stream.time_base)
     if counted := max(self.part.seconds or 0, self.part.promised or 0): length = counted
-    if not length or name not in _counted and not counted: return
+    if not length or name not in _counted and not counted or self.part.kind == 'wav' and not self.part.counted: return
     self.frames = round(length * self.samplerate)
     self.promised = round(self.frames / max(self.part.share, 1e-9))
 

@@ -11,7 +11,8 @@ from mtssl.encoding.encoder import encoders
 from mtssl.encoding.encoder import Encoder
 from mtssl.pretraining.runs import pretrain, resume
 
-specs = ['timm:test_efficientnet' if name == 'timm' else f'{name}:tiny' for name in sorted(encoders)]
+def smallest(name): return {'timm': 'timm:test_efficientnet'}.get(name, f'{name}:tiny' if 'tiny' in encoders[name].sizes else name)
+specs = [smallest(name) for name in sorted(encoders)]
 described = lambda name, **arguments: json.dumps(dict(encoder=dict(name=name, arguments=arguments)))
 
 

@@ -139,6 +139,7 @@ def _change(name, facts): # of a target since its statistics were measured, in w
     if parameters in (None, now): return None
     return f'statistics of the target {name!r} with {parameters}, which now means {now}'
 
+# %% ../../nbs/22_features.statistics.ipynb #ba7148fa
 @patch(cls_method=True)
 def load(cls: Statistics,
     path, # of a file that `save` wrote

@@ -203,6 +203,7 @@ def _misfit_of_tables(state, names):
     if shapes != [(state['batches'],), (state['batches'], 2, k)]: return 'its records of the running epoch are not of its batches'
     if not 0 < state['pct_train'] < 1: return f"its schedule is at {state['pct_train']}"
 
+# %% ../../nbs/45_pretraining.checkpoints.ipynb #f3a69515
 def _misfit_of_weights(weights, model):
     parts = {name: getattr(model, name) for name in ('encoder', 'workers', 'weighting')}
     if other := {name for name in weights if name.partition('.')[0] not in parts}: return f'{min(other)} has no place in it'

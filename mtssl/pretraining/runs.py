@@ -253,6 +253,7 @@ def _settings_of(config, out):
                          f"which mtssl {versions()['mtssl']} does not know; continue it with that version.")
     return Settings(**settings)
 
+# %% ../../nbs/46_pretraining.runs.ipynb #f3dd472e
 def _facts(config):
     "What a report says of a run, name by name"
     source = config['source'] if isinstance(config['source'], str) else ', '.join(config['source'])

@@ -52,6 +52,7 @@ def _take_weighting(weighting, config, path, names): # were its parameters and c
     _put(weighting, state, f'{path} does not fit the weighting')
     return True
 
+# %% ../../nbs/45_pretraining.warm_start.ipynb #1f67cd1f
 def _merged(own, old): # `own` statistics, with the `old` ones of targets that both have
     both = [n for n in own.slices if n in old.slices and old.bins(n)[0].shape == own.bins(n)[0].shape]
     chosen = {n: old if n in both else own for n in own.slices}

@@ -148,9 +148,10 @@ def digest(*parts # bytes, arrays, text or whatever text describes
     "One name for all parts"
     total = blake2b(digest_size=16)
     for part in parts:
-        if isinstance(part, np.ndarray): part = np.ascontiguousarray(part).tobytes()
-        data = part if isinstance(part, bytes) else str(part).encode()
-        total.update(len(data).to_bytes(8, 'little') + data)
+        if isinstance(part, np.ndarray): part = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+        data = part if isinstance(part, (bytes, np.ndarray)) else str(part).encode()
+        total.update(len(data).to_bytes(8, 'little'))
+        total.update(data)
     return total.hexdigest()
 
 # %% ../../nbs/01_core.files.ipynb #c893426e

@@ -197,7 +197,8 @@ def _ask(self: Cache, statement, *values, begun=False):
         with naming_full_disk(self.path): return self.db.execute(statement, values).fetchall()
     except sqlite3.DatabaseError as e:
         if begun or not str(e).startswith(_damaged):
-            raise OSError(f'{self.path} cannot be used ({e}): remove it, and do the same again.') from None
+            advice = 'see whether the disk is full' if 'I/O' in str(e) else 'remove it'
+            raise OSError(f'{self.path} cannot be used ({e}): {advice}, and do the same again.') from None
     self.close()
     for file in self.path.parent.glob(self.path.name + '*'): file.unlink()
     self._open(begun=True)

@@ -19,7 +19,7 @@ from mtssl.features.statistics import fit_statistics
 from mtssl.music.synth.mix import synthesise
 from mtssl.features.targets import targets
 from mtssl.pretraining.views import make_batch
-from mtssl.pretraining.workers import make_worker, worker_sets
+from mtssl.pretraining.workers import make_worker, worker_sets, workers
 
 from measured import add_option, record
 
@@ -30,8 +30,9 @@ torch.set_num_threads(1)
 def specs():
     "Every worker there is: all targets frame by frame and by clip, the decoder, the relational ones, and some hidden and wider questions"
     names = [n for n in targets if n not in ('waveform', 'clip')]
-    return [*names, *(f'clip({n})' for n in names), 'waveform', *worker_sets['relational'],
-            *(f'frame({n}, masked=.4)' for n in ('logmel', 'mfcc', 'chroma_cqt', 'onset')), 'frame(mfcc, context=7)']
+    known = [*names, *(f'clip({n})' for n in names), 'waveform', *worker_sets['relational'],
+             *(f'frame({n}, masked=.4)' for n in ('logmel', 'mfcc', 'chroma_cqt', 'onset')), 'frame(mfcc, context=7)']
+    return [*known, *(n for n in workers if n not in (*known, 'frame', 'clip'))]
 
 
 def scores(rows):

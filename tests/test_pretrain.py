@@ -19,7 +19,8 @@ from mtssl.music.synth.mix import synthesise
 from mtssl.features.targets import targets
 from mtssl.pretraining.workers import worker_sets
 
-specs = ['timm:test_efficientnet' if name == 'timm' else f'{name}:tiny' for name in sorted(encoders)]
+def smallest(name): return {'timm': 'timm:test_efficientnet'}.get(name, f'{name}:tiny' if 'tiny' in encoders[name].sizes else name)
+specs = [smallest(name) for name in sorted(encoders)]
 asked = [*worker_sets['all'], 'frame(logmel, masked=.4)', 'clip(mfcc, masked=.4)', 'frame(mfcc, context=3)']
 rest = [name for name in targets if name not in ('clip', 'waveform') and name not in asked]
 settings = dict(epochs=2, seconds=1.5, bs=4, crops_per_epoch=8, device='cpu', quiet=True)

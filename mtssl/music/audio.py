@@ -87,13 +87,13 @@ def audio_info(path # an audio file, or a video
     with _open(path) as file:
         n = file.frames
         if n is None: n = sum(len(b) for b in _blocks(file, path, 0, None, 'mean'))
-        missing = [f'{(file.promised - n) / file.samplerate:.2f} s missing'] if (file.promised or n) - n > file.tolerance * file.samplerate else []
-        note = ', '.join(file.notes + missing)
-        return AudioInfo(str(path), file.samplerate, n, file.channels, n / file.samplerate, file.format, file.decoder, note)
+        sr, missing = file.samplerate, ((file.promised or n) - n) / file.samplerate
+        note = ', '.join(file.notes + [f'{missing:.2f} s missing'] * (missing > file.tolerance))
+        return AudioInfo(str(path), sr, n, file.channels, n / sr, file.format, file.decoder, note)
 
 # %% ../../nbs/10_music.audio.ipynb #ae6562d4
 def _blocks(source, path, start, stop, channel):
-    "Yield the samples `start:stop` in blocks: [n, C] if `channel` is None, [n] of the first one if it is 0, or of their mean if it is 'mean'"
+    "Yield the samples `start:stop` in blocks, [n, C] if `channel` is None; [n] if it is 0 (the first) or 'mean'"
     source.seek(start)
     source.stop, source.peak, source.mixed, source.loudest = stop, 0., 0., 0
     while stop is None or source.position < stop:
@@ -147,7 +147,8 @@ def _missing(source):
 def _whole(path, data, work, mono, least):
     "What `work(source, channel)` returns by the decoder that gets further, and the source, closed; raises `AudioError`"
     result, source = _attempt(path, data, work, mono)
-    if (_missing(source) > source.tolerance or source.damaged or not source.ended) and source.decoder != 'PyAV':
+    unsure = (source.damaged or not source.ended) and not (source.stop and source.position >= source.stop)
+    if (_missing(source) > source.tolerance or unsure) and source.decoder != 'PyAV':
         with suppress(AudioError):
             other, by_pyav = _attempt(path, data, work, mono, pyav=True)
             if by_pyav.position / by_pyav.samplerate > source.position / source.samplerate: result, source = other, by_pyav
@@ -260,15 +261,17 @@ def decode_track(path, # an audio file, or a video
     (samples, peak), source = _whole(path, data, work, True, least)
     if not len(samples): raise AudioError(path, 'it holds no samples')
     if not np.isfinite(peak): raise AudioError(path, 'it holds samples that are NaN or infinite')
-    if peak > 100 and np.count_nonzero(samples) < len(samples) / 10: raise AudioError(path,
-        f'it holds a sample of {source.mixed:.3g} (full scale is 1) at {source.loudest / source.samplerate:.2f} s, beside which the rest is silence in 16 bits')
+    if peak > 100 and np.count_nonzero(samples) < len(samples) / 10:
+        huge = f'it holds a sample of {source.mixed:.3g} (full scale is 1) at {source.loudest / source.samplerate:.2f} s'
+        raise AudioError(path, f'{huge}, beside which the rest is silence in 16 bits')
     if not samples.any(): raise AudioError(path, 'silent, every sample is 0 in 16 bits')
     facts = dict(source_sr=source.samplerate, channels=source.channels, format=source.format, peak=peak)
     return samples, facts | dict(note=', '.join(['kept', *source.notes]) if source.notes else '') | sample_facts(samples, sr)
 
 # %% ../../nbs/10_music.audio.ipynb #b79d4b56
-extensions = ('.wav .wave .flac .ogg .oga .opus .spx .mp3 .mp2 .aiff .aif .aifc .au .snd .caf .w64 .rf64 .m4a .m4b .aac .alac .wma .asf .ac3 .eac3 '
-              '.wv .tta .ape .mpc .tak .amr .dsf .weba .mka .mp4 .m4v .mov .3gp .webm .mkv .ogv .avi .wmv .flv .mpg .mpeg').split()
+extensions = ('.wav .wave .flac .ogg .oga .opus .spx .mp3 .mp2 .aiff .aif .aifc .au .snd .caf .w64 .rf64 '
+              '.m4a .m4b .aac .alac .wma .asf .ac3 .eac3 .wv .tta .ape .mpc .tak .amr .dsf .weba .mka '
+              '.mp4 .m4v .mov .3gp .webm .mkv .ogv .avi .wmv .flv .mpg .mpeg').split()
 
 def is_audio_name(name: str) -> bool:
     "Is `name`, of a file, visible, and its extension that of a format that can be read?"

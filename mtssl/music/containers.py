@@ -50,7 +50,7 @@ class Part:
     start: int # its first byte
     stop: int # behind its last byte
     seconds: float = None # of sound that its bytes hold, where they can be counted without decoding
-    promised: float = None # seconds that a count in its header promises, where it is not libsndfile that reads it (mp3, flac)
+    promised: float = None # seconds that a count in the head of mp3 or flac promises
     counted: bool = True # does its header say how many samples there are?
     share: float = 1. # of the bytes of samples that its header promises, how much is there
     ended: bool = True # False where the mark that ends such a stream is missing
@@ -66,8 +66,9 @@ def _tag(head):
         return size + 32 * (flags >> 29 & 1 or not flags >> 31)
     return 128 if head[:3] == b'TAG' else 0
 
-# %% ../../nbs/08_music.containers.ipynb #e2dbe535
-_heads = {b'fLaC\0\0\0\x22': 'flac', bytes.fromhex('3026b2758e66cf11a6d900aa0062ce6c'): 'asf'} # first bytes of what is looked for in the rest of the file
+# %% ../../nbs/08_music.containers.ipynb #af54d043
+# first bytes of what is looked for in the rest of the file
+_heads = {b'fLaC\0\0\0\x22': 'flac', bytes.fromhex('3026b2758e66cf11a6d900aa0062ce6c'): 'asf'}
 
 def _again(file, head, start, pieces=2**20):
     "Where `head` stands again behind `start`"
@@ -119,10 +120,12 @@ class _Layout:
 
 _others = b'AVI ', b'AVIX', b'WEBP', b'sfbk' # RIFF files that are not wav
 _guid = bytes.fromhex('f3acd3118cd100c04f8edb8a')
-_layouts = {b'RIFF': _Layout('wav', '<I', 12, b'data'), b'RF64': _Layout('wav', '<I', 12, b'data'), b'BW64': _Layout('wav', '<I', 12, b'data'),
-            b'RIFX': _Layout('wav', '>I', 12, b'data'), b'FORM': _Layout('aiff', '>I', 12, b'SSND'), b'caff': _Layout('caf', '>q', 8, b'data', 1),
+_wav = _Layout('wav', '<I', 12, b'data')
+_layouts = {b'RIFF': _wav, b'RF64': _wav, b'BW64': _wav, b'RIFX': _Layout('wav', '>I', 12, b'data'),
+            b'FORM': _Layout('aiff', '>I', 12, b'SSND'), b'caff': _Layout('caf', '>q', 8, b'data', 1),
             b'riff': _Layout('w64', '<Q', 40, b'data' + _guid, 8, 16, True)}
-_trailing = b'LIST id3  ID3  bext cue  fact JUNK junk PAD  FLLR smpl inst iXML _PMX axml cart afsp DISP PEAK NAME AUTH ANNO (c)  COMT MARK INST APPL'
+_trailing = (b'LIST id3  ID3  bext cue  fact JUNK junk PAD  FLLR smpl inst iXML _PMX axml cart afsp DISP PEAK '
+             b'NAME AUTH ANNO (c)  COMT MARK INST APPL')
 
 def _chunk(file, layout, at):
     "Name, first byte and size of the content of the chunk at `at`; None where the file ends"
@@ -176,7 +179,8 @@ def _larger(file, layout, start, chunks, body, size):
     if layout.kind == 'aiff':
         channels, frames, bits = struct.unpack('>HIH', file.at(chunks[b'COMM'], 8))
         width = (size - 8) / frames if frames and size > 8 else channels * -(-bits // 8)
-        patches += [(4, struct.pack('>I', file.size - start - 8)), (chunks[b'COMM'] - start + 2, struct.pack('>I', int((there - 8) // max(width, 1))))]
+        patches.append((4, struct.pack('>I', file.size - start - 8)))
+        patches.append((chunks[b'COMM'] - start + 2, struct.pack('>I', int((there - 8) // max(width, 1)))))
     if b'ds64' in chunks: patches = [(chunks[b'ds64'] - start + 8, struct.pack('<Q', there))]
     if layout.kind == 'w64': patches.append((16, struct.pack('<Q', file.size - start)))
     return tuple(patches)
@@ -209,7 +213,8 @@ def _mp3_frames():
             rate = (44100, 48000, 32000)[third >> 2 & 3] // {3: 1, 2: 2, 0: 4}[version]
             samples = 384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152
             padding, slot = third >> 1 & 1, 4 if layer == 1 else 1
-            table[second << 8 | third] = ((samples // 8 // slot * kbits[(third >> 4) - 1] * 1000 // rate + padding) * slot, samples, rate)
+            slots = samples // 8 // slot * kbits[(third >> 4) - 1] * 1000 // rate + padding
+            table[second << 8 | third] = slots * slot, samples, rate
     return table
 
 _mp3_table = _mp3_frames()
@@ -332,7 +337,8 @@ def _flac_frame(data, block):
 def _flac_facts(file, start):
     "Rate, samples and size of blocks that the head of a flac file gives"
     info = file.at(start + 8, 34).ljust(34, b'\0')
-    return int.from_bytes(info[10:13], 'big') >> 4, int.from_bytes(info[13:18], 'big') & 2**36 - 1, int.from_bytes(info[2:4], 'big')
+    number = lambda a, b: int.from_bytes(info[a:b], 'big')
+    return number(10, 13) >> 4, number(13, 18) & 2**36 - 1, number(2, 4)
 
 def _frame_end(file, at, size, block, last=False):
     "Samples up to the end of the first or `last` frame of flac in `size` bytes from `at`; None if there is none"

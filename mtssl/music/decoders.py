@@ -19,7 +19,8 @@ from .containers import Part, Window, boxes, find_parts
 class _Source:
     "What both decoders have in common"
     frames = promised = None # samples per channel: expected; and those without which something is missing
-    position, damaged, tolerance, run_in = 0, False, .2, .5 # tolerance of the promise [s]; what to decode before an offset [s]
+    position, damaged = 0, False
+    tolerance, run_in = .2, .5 # s: of the promise; to decode before an offset
     def __enter__(self): return self
     def __exit__(self, *_):
         self.close()
@@ -42,8 +43,8 @@ class _Soundfile(_Source):
         self.samplerate, self.channels, self.format = f.samplerate, f.channels, f.format.lower()
         self._set_lengths(part)
         short = part.seconds and f.frames < 2**60 and f.frames / f.samplerate < part.seconds - .2
-        short = short or f.format in ('WAV', 'WAVEX') and not part.counted and part.stop - part.start > 2**32  # its size has four bytes
-        if short or f.format != 'MP3' and f.subtype.startswith('MPEG'):
+        large = part.kind == 'wav' and f.format != 'RF64' and not part.counted and part.stop - part.start > 2**32
+        if short or large or f.format != 'MP3' and f.subtype.startswith('MPEG'):
             f.close()
             raise ValueError('libsndfile would stop before its end')
 
@@ -87,7 +88,7 @@ def _frame_wave(frame):
 # %% ../../nbs/09_music.decoders.ipynb #224e8bc9
 _formats = ('aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,'
             'ogg,rm,tak,tta,voc,w64,wav,wv')
-_counted = 'mov', 'matroska', 'asf', 'wv', 'tta', 'ape', 'flac', 'wav', 'w64', 'aiff', 'caf', 'flv', 'avi' # whose headers tell a length
+_counted = 'mov matroska asf wv tta ape flac wav w64 aiff caf flv avi'.split() # whose headers tell a length
 
 def _open_av(file, part):
     "The container and its first sound track that can be decoded; raises `ValueError` if there is none"
@@ -181,7 +182,8 @@ def _like_first(source, frame):
     if not source.mixer or source.mixer[0] != kind:
         source.mixer = kind, av.AudioResampler('fltp', source.layout, source.samplerate)
     frame.pts = None
-    return np.concatenate([np.empty((0, source.channels), np.float32), *map(_frame_wave, source.mixer[1].resample(frame))])
+    waves = map(_frame_wave, source.mixer[1].resample(frame))
+    return np.concatenate([np.empty((0, source.channels), np.float32), *waves])
 
 # %% ../../nbs/09_music.decoders.ipynb #cbb4040f
 @patch
@@ -203,14 +205,15 @@ class _Joined(_Source):
     damaged = property(lambda self: any(s.damaged for s in self.sources))
     def __init__(self, sources):
         self.sources, first = sources, sources[0]
-        self.samplerate, self.channels, self.format, self.decoder = first.samplerate, first.channels, first.format, first.decoder
-        if any(s.decoder == 'PyAV' for s in sources): self.decoder = 'PyAV'
+        self.samplerate, self.channels, self.format = first.samplerate, first.channels, first.format
+        self.decoder = 'PyAV' if any(s.decoder == 'PyAV' for s in sources) else 'libsndfile'
         self.frames, self.promised = (self._sum(s.__dict__.get(k) for s in sources) for k in ('frames', 'promised'))
         self.tolerance = sum(s.tolerance for s in sources)
         self._begin()
 
     def read(self, n):
-        while len(self.queue) < n and (block := next(self.blocks, None)) is not None: self.queue = np.concatenate([self.queue, block])
+        while len(self.queue) < n and (block := next(self.blocks, None)) is not None:
+            self.queue = np.concatenate([self.queue, block])
         wave, self.queue = self.queue[:n], self.queue[n:]
         self.position += len(wave)
         return wave
@@ -247,7 +250,7 @@ def _blocks(self: _Joined):
 # %% ../../nbs/09_music.decoders.ipynb #702da0ad
 def open_sound(source, # name of a file, or its content as bytes
                pyav: bool = False # do not try libsndfile?
-              ): # an object with samplerate, channels, format, frames, promised, position, decoder, notes; seek(n), read(n), close()
+              ): # a source, as above, with `notes`; close it, or use it in `with`
     "Open the sound of a file by the library that reads all of it; raises `ValueError`, with the reason, if none can"
     file = io.BytesIO(source) if isinstance(source, (bytes, bytearray, memoryview)) else open(source, 'rb')
     try:
@@ -262,8 +265,8 @@ def open_sound(source, # name of a file, or its content as bytes
     return sound
 
 # %% ../../nbs/09_music.decoders.ipynb #326b5324
-_unknown = ('not audio, or damaged in its first bytes; wav, flac, ogg, opus, mp3, aiff, m4a, aac, wma and the sound tracks of videos '
-            'can be read')
+_unknown = ('not audio, or damaged in its first bytes; '
+            'wav, flac, ogg, opus, mp3, aiff, m4a, aac, wma and the sound tracks of videos can be read')
 
 def _open_part(file, source, part, alone, pyav):
     "The source of a part, or the `ValueError` that says why there is none"

@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 import os
 import shutil
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fastcore.basics import patch
@@ -63,14 +64,14 @@ def _put(journal, name, array, note, checksum, kind='npz'):
 # %% ../../nbs/52_embedding.collection.ipynb #7453f0d8
 _file_columns = 'position integer primary key, path text, file blob, bytes int, modified int, name text'
 
-def _list_files(journal, folder, model):
+def _list_files(journal, folder, model, passed=None):
     "Put the tracks of a folder into the journal, in order; those of an earlier list are kept in `before`"
     journal._ask('create table if not exists before (path text primary key)')
     if journal._ask("select 1 from sqlite_master where name = 'files'"):
         journal._ask('insert or ignore into before select path from files')
     journal._ask('drop table if exists files')
     journal._ask(f'create table files ({_file_columns})')
-    files = iter(walk_audio(folder))
+    files = iter(walk_audio(folder, passed))
     while batch := list(itertools.islice(files, 1000)):
         journal._ask('begin')
         for file in batch:
@@ -235,7 +236,7 @@ def embed_collection(
     device: str = None, # where to put the model; None: the CPU, or where an `Encoder` is
     jobs: int = None, # processes that decode; None: one per core
     quiet: bool = False # no progress bar
-) -> dict: # out, files, new, size, left_out, and notes of what sounds lack
+) -> dict: # out, files, new, size, left_out, notes of what sounds lack, passed_over
     """Embed a folder of any size; begun work is continued, finished work brought up to date
 
     Raises `ValueError` if `out` is something else, and writes nothing if there is nothing to write.
@@ -253,7 +254,7 @@ def _embed_all(work, folder, least, jobs, quiet):
     "Do what is not done yet, then write everything"
     work.begin()
     with _open_journal(work.out) as journal:
-        _list_files(journal, folder, work.about['digest'])
+        _list_files(journal, folder, work.about['digest'], passed := Counter())
         work.take_over(journal)
         work.forget_lost(journal)
         known = _count_files(journal, done=True)
@@ -261,7 +262,8 @@ def _embed_all(work, folder, least, jobs, quiet):
         if n := _count_files(journal, done=True): work.write(journal)
         notes = _notes(journal)
     shutil.rmtree(_journal_path(work.out), ignore_errors=True)
-    return dict(out=work.out, files=n, new=n - known, size=work.about['size'], left_out=problems, notes=notes)
+    return dict(out=work.out, files=n, new=n - known, size=work.about['size'], left_out=problems, notes=notes,
+                passed_over=dict(passed))
 
 # %% ../../nbs/52_embedding.collection.ipynb #1759e49c
 def _check_new(out, frames):

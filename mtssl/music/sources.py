@@ -22,7 +22,7 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from ..core.extras import needs
-from .audio import AudioError, is_audio_name, passed_over_kind, path_problem
+from .audio import AudioError, passed_over_kind, path_problem
 
 # %% ../../nbs/11_music.sources.ipynb #3ef65cf2
 @dataclass(frozen=True)

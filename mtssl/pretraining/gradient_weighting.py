@@ -115,7 +115,8 @@ class AlignedMTL(FromTorchJD):
     "Equalises the singular values of the matrix of gradients"
     make = aggregation.AlignedMTLWeighting
 
-@weightings.register('upgrad', reads='gradients', source='Quinton and Rey 2024, arXiv 2406.16232', extra='quadprog, qpsolvers')
+@weightings.register('upgrad', reads='gradients', source='Quinton and Rey 2024, arXiv 2406.16232',
+                     extra='quadprog, qpsolvers')
 class UPGrad(FromTorchJD):
     "The mean of the gradients, each projected on the cone of directions that are against none"
     make = aggregation.UPGradWeighting

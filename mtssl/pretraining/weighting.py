@@ -293,7 +293,8 @@ class FAMO(Weighting):
         self.method._optimizer, w = None, self.method._w
         if not state[2].any(): return
         adam = self.method._optimizer = torch.optim.Adam([w], lr=self.method.lr, weight_decay=self.method.weight_decay)
-        adam.state[w] = dict(step=state[2, 0].cpu().clone(), exp_avg=state[0].to(w).clone(), exp_avg_sq=state[1].to(w).clone())
+        adam.state[w] = dict(step=state[2, 0].cpu().clone(), exp_avg=state[0].to(w).clone(),
+                             exp_avg_sq=state[1].to(w).clone())
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #11db420a
 class ClipWeighting(Weighting):

@@ -114,7 +114,8 @@ def _waves_of(dataset, rows, sr, shortest):
     for row in rows:
         wave = dataset.load(row, sr)
         if len(wave) < shortest: raise ValueError(
-            f"{dataset.table['path'][row]}: {len(wave)} samples are shorter than one frame of {shortest}; take it out of {dataset.name}.")
+            f"{dataset.table['path'][row]}: {len(wave)} samples are shorter than one frame of {shortest}; "
+            f"take it out of {dataset.name}.")
         yield wave
 
 # %% ../../nbs/67_probing.baselines.ipynb #c63499c9
@@ -136,10 +137,12 @@ def embed_set(encoder, # an `Encoder`, or name -> `Encoder`: all with one sample
         vectors = {m: [kept and kept.get(names[m][row]) for row in clips] for m in models}
         lacking = {m: e.eval() for m, e in models.items() if any(v is None for v in vectors[m])}
         missing = [row for row in clips if any(vectors[m][row] is None for m in lacking)]
-        embedded = embed_waves(lacking.values(), _waves_of(dataset, missing, sr, max(e.hop for e in models.values())), *way, bs)
+        embedded = embed_waves(lacking.values(), _waves_of(dataset, missing, sr, max(e.hop for e in models.values())),
+                               *way, bs)
         for row, of_row in track(zip(missing, embedded), 'embed', total=len(missing), quiet=quiet):
             for m, vector in zip(lacking, of_row):
-                if not np.isfinite(vector).all(): raise ValueError(f"{dataset.table['path'][row]}: its vector is not finite.")
+                if not np.isfinite(vector).all():
+                    raise ValueError(f"{dataset.table['path'][row]}: its vector is not finite.")
                 vectors[m][row] = vector
                 if kept: kept.put(names[m][row], vector)
     return {m: np.stack(v) for m, v in vectors.items()} if isinstance(encoder, dict) else np.stack(vectors[''])

@@ -19,7 +19,9 @@ def chord_class(label: str # such as `'C:maj7/3'`, as mir_eval reads it
     "The chord's root and major or minor by its third; raises `ValueError` for a label that mir_eval cannot read"
     from mir_eval.chord import InvalidChordException, encode
     try: root, tones, _ = encode(label)
-    except InvalidChordException: raise ValueError(f"{label!r} is not a chord; write root and quality as mir_eval reads them, such as 'F#:min7', or N for none.") from None
+    except InvalidChordException:
+        raise ValueError(f"{label!r} is not a chord; write root and quality as mir_eval reads them, such as "
+                         f"'F#:min7', or N for none.") from None
     if root < 0: return 'N' if label == 'N' else ''
     return f"{tonics[root]}:{'min' if tones[3] and not tones[4] else 'maj'}"
 
@@ -31,7 +33,8 @@ def chord_frames(segments: list, # (start, end, label) in s
     "The class of the chord at each frame"
     times, starts = np.arange(n) * step, np.array([s for s, _, _ in segments])
     names = np.array([chord_class(label) for _, _, label in segments], dtype=object)
-    return np.where((times >= starts[0]) & (times < segments[-1][1]), names[np.searchsorted(starts, times, 'right') - 1], '')
+    return np.where((times >= starts[0]) & (times < segments[-1][1]),
+                    names[np.searchsorted(starts, times, 'right') - 1], '')
 
 # %% ../../nbs/68_probing.chords_and_beats.ipynb #2e69cd64
 def beat_frames(beats: list, # times in s
@@ -76,7 +79,8 @@ def chord_scores(truth: list, # (start, end, label) in s
     "Weighted accuracies of mir_eval over the span of the truth"
     from mir_eval import chord, util
     (ref, names), (est, predicted_names) = ((np.array([c[:2] for c in x], float), [c[2] for c in x]) for x in (truth, predicted))
-    est, predicted_names = util.adjust_intervals(est, predicted_names, ref.min(), ref.max(), chord.NO_CHORD, chord.NO_CHORD)
+    est, predicted_names = util.adjust_intervals(est, predicted_names, ref.min(), ref.max(), chord.NO_CHORD,
+                                                 chord.NO_CHORD)
     intervals, names, predicted_names = util.merge_labeled_intervals(ref, names, est, predicted_names)
     seconds, scores = util.intervals_to_durations(intervals), {}
     for metric, compare in dict(majmin=chord.majmin, root=chord.root).items():
@@ -104,6 +108,7 @@ class FrameKind:
     settings: tuple # what `times` is tried with
 
 frame_kinds = dict(
-    chords=FrameKind(('majmin', 'root'), chord_frames, chord_segments, chord_scores, tuple(dict(stay=s) for s in (0., .8, .9, .95, .98, .99, .995))),
+    chords=FrameKind(('majmin', 'root'), chord_frames, chord_segments, chord_scores,
+                     tuple(dict(stay=s) for s in (0., .8, .9, .95, .98, .99, .995))),
     beats=FrameKind(('F-measure',), beat_frames, beat_times, beat_scores,
                     tuple(dict(threshold=t, distance=d) for t in (.05, .1, .15, .2, .3) for d in (.15, .25, .35, .45))))

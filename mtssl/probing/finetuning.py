@@ -132,7 +132,8 @@ def fit_gradually(learn: Learner, # from `finetune_learner`
 # %% ../../nbs/68_probing.finetuning.ipynb #fcc2d299
 class _Outputs:
     "A network's outputs for the test clips, with the methods of an estimator"
-    def __init__(self, answers, outputs): self.answers, self.outputs, self.classes_ = answers, outputs, getattr(answers, 'classes', None)
+    def __init__(self, answers, outputs):
+        self.answers, self.outputs, self.classes_ = answers, outputs, getattr(answers, 'classes', None)
     def predict(self, X): return self.answers.predict(self.outputs)
     def predict_proba(self, X): return self.answers.probabilities(self.outputs)
 
@@ -150,7 +151,8 @@ def _divide(table, task, rows, y, seed):
     groups, valid = table['group'].to_numpy(object)[rows], (table['split'] == 'valid').to_numpy()[rows]
     fit, judge = held_out(y[rows], groups, seed, valid)
     if judge is None:
-        raise ValueError(f"Fine-tuning on task {task.name!r} needs clips to hold out; {len(rows)} clips to learn from are too few.")
+        raise ValueError(f"Fine-tuning on task {task.name!r} needs clips to hold out; "
+                         f"{len(rows)} clips to learn from are too few.")
     return fit, judge
 
 # %% ../../nbs/68_probing.finetuning.ipynb #63a3461f
@@ -176,7 +178,8 @@ def finetune(model, # a saved model (a folder or a Hub id), or an `Encoder`, of 
     fit, judge = _divide(table, task, rows, y, seed)
     answers, waves = Answers(task.type, y[rows]), [dataset.load(i, encoder.sr) for i in rows]
     with _seeded(seed):
-        learn = finetune_learner(encoder, waves, answers, y[rows], fit, judge, seconds=seconds, bs=bs, seed=seed, device=device)
+        learn = finetune_learner(encoder, waves, answers, y[rows], fit, judge, seconds=seconds, bs=bs, seed=seed,
+                                 device=device)
         fit_gradually(learn, epochs, lr)
     outputs = _Outputs(answers, _outputs_of(learn.model, dataset.waves(encoder.sr, test), encoder.hop, int(seconds * encoder.sr)))
     predictions = predictions_table(table, task, test, y[test], outputs, test)

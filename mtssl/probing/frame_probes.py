@@ -43,7 +43,8 @@ class FrameTask:
         if self.metric is None: object.__setattr__(self, 'metric', own_metrics[0])
         if self.column is None: object.__setattr__(self, 'column', self.name)
         if self.metric not in own_metrics:
-            raise ValueError(f"Task {self.name!r} has metric {self.metric!r}; {self.kind} are judged by {' or '.join(own_metrics)}.")
+            raise ValueError(f"Task {self.name!r} has metric {self.metric!r}; "
+                             f"{self.kind} are judged by {' or '.join(own_metrics)}.")
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #d2ebeb9f
 def _wrong(kind, times):
@@ -52,8 +53,10 @@ def _wrong(kind, times):
         beats = np.asarray(times, float)
         return None if np.isfinite(beats).all() and (beats >= 0).all() and (np.diff(beats) > 0).all() else 'beats are rising times from 0 s'
     edges = np.array([c[:2] for c in times], float)
-    if not np.isfinite(edges).all() or (edges[:, 0] >= edges[:, 1]).any() or edges[0, 0] < 0: return 'a segment ends after it starts, and starts at 0 s or later'
-    if (abs(edges[1:, 0] - edges[:-1, 1]) > 1e-3).any(): return 'segments follow one another without gaps; label a stretch without a chord N, and an unknown one X'
+    if not np.isfinite(edges).all() or (edges[:, 0] >= edges[:, 1]).any() or edges[0, 0] < 0:
+        return 'a segment ends after it starts, and starts at 0 s or later'
+    if (abs(edges[1:, 0] - edges[:-1, 1]) > 1e-3).any():
+        return 'segments follow one another without gaps; label a stretch without a chord N, and an unknown one X'
     try: [chord_class(label) for _, _, label in times]
     except ValueError as e: return str(e)[:-1]
 
@@ -63,7 +66,8 @@ def _labelled(table, task):
 
 def _problem(kind, times):
     try: return _wrong(kind, times)
-    except (TypeError, ValueError, IndexError): return {'beats': 'beats are a list of times', 'chords': 'chords are a list of (start, end, label)'}[kind]
+    except (TypeError, ValueError, IndexError):
+        return {'beats': 'beats are a list of times', 'chords': 'chords are a list of (start, end, label)'}[kind]
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #420a50f7
 def check_frame_task(table: pd.DataFrame, # one row per clip: path, split, group, and the task's column
@@ -84,10 +88,12 @@ def _checked_frames(frames, step, table, name):
     "The frames as float32 arrays; raises `ValueError` unless there is a finite matrix per clip, all of one width, and a step above 0"
     if not step > 0: raise ValueError(f'step={step} is not a time; it is the seconds from frame to frame, above 0.')
     frames = [np.asarray(x, 'float32') for x in frames]
-    if len(frames) != len(table): raise ValueError(f"{name} has frames of {len(frames)} clips; the table has {len(table)}.")
+    if len(frames) != len(table):
+        raise ValueError(f"{name} has frames of {len(frames)} clips; the table has {len(table)}.")
     for path, x in zip(table['path'], frames):
         if x.ndim != 2 or not len(x) or x.shape[-1] != frames[0].shape[-1]:
-            raise ValueError(f"{name} has frames of shape {list(x.shape)} for {path}; each clip needs [N, {frames[0].shape[-1]}].")
+            raise ValueError(f"{name} has frames of shape {list(x.shape)} for {path}; "
+                             f"each clip needs [N, {frames[0].shape[-1]}].")
         if not np.isfinite(x).all(): raise ValueError(f"{name} has frames for {path} that are not finite.")
     return frames
 
@@ -174,7 +180,8 @@ def _choose(X, y, truth, task, step, C, most, divided):
     for value, predict, classes in _learn([X[i] for i in fit], [y[i] for i in fit], C, most):
         p = [predict(X[i]) for i in judge]
         for setting in kind.settings:
-            score = _mean_score(kind, task.metric, [truth[i] for i in judge], [kind.times(q, classes, step, **setting) for q in p])
+            score = _mean_score(kind, task.metric, [truth[i] for i in judge],
+                                [kind.times(q, classes, step, **setting) for q in p])
             if score > best[0]: best = score, value, setting
     return best[1:]
 
@@ -248,7 +255,8 @@ def target_frames(waves, # iterable of float32 [T] at `sr`
     with torch.inference_mode():
         for batch in batches(waves, bs):
             analysis = Analysis(torch.as_tensor(batch), sr, hop)
-            for name, targets in sets.items(): frames[name].extend(torch.cat([Target(t)(analysis) for t in targets], 1).mT.numpy())
+            for name, targets in sets.items():
+                frames[name].extend(torch.cat([Target(t)(analysis) for t in targets], 1).mT.numpy())
     return frames
 
 # %% ../../nbs/69_probing.frame_probes.ipynb #17a862d4
@@ -258,15 +266,18 @@ def _show_chords(row, classes, step, ax):
             name = chord_class(label)
             root = tonics.index(name.split(':')[0]) if ':' in name else None
             colour = 'lightgrey' if root is None else matplotlib.colormaps['hsv'](root * 7 % 12 / 12)
-            ax.broken_barh([(start, end - start)], (y - .4, .8), facecolor=colour, edgecolor='white', alpha=.55 if name.endswith('maj') else .3)
-            if end - start > .45: ax.text((start + end) / 2, y, label, ha='center', va='center', fontsize='small', clip_on=True)
+            ax.broken_barh([(start, end - start)], (y - .4, .8), facecolor=colour, edgecolor='white',
+                           alpha=.55 if name.endswith('maj') else .3)
+            if end - start > .45:
+                ax.text((start + end) / 2, y, label, ha='center', va='center', fontsize='small', clip_on=True)
     ax.set(yticks=[0, 1], yticklabels=['predicted', 'truth'], xlim=(0, row['truth'][-1][1]))
 
 def _show_beats(row, classes, step, ax):
     p = row['p'][:, classes.index('beat')]
     ax.plot(np.arange(len(p)) * step, p, color='#7aa6c2', label='probability')
     ax.vlines(row['truth'], 0, 1, color='grey', linestyle=':', label='truth')
-    ax.plot(row['predicted'], np.full(len(row['predicted']), 1.04), 'v', color='#1b3a4b', label='predicted', clip_on=False)
+    ax.plot(row['predicted'], np.full(len(row['predicted']), 1.04), 'v', color='#1b3a4b', label='predicted',
+            clip_on=False)
     ax.set(ylim=(0, 1.02), xlim=(0, len(p) * step))
     ax.legend(loc='center left', bbox_to_anchor=(1, .5), fontsize='small')
 
@@ -300,7 +311,8 @@ def frame_scores_table(results: list, # `FrameResult`s
         settings = {', '.join(f'{k}={v:g}' for k, v in r.chosen.items()) for r in same}
         for metric in frame_kinds[task.kind].metrics:
             s = mean_frame_score(same, metric, replicates=replicates, seed=seed)
-            rows.append(dict(features=name, task=task.name, metric=metric, value=s.value, low=s.low, high=s.high, n=s.n, repetitions=len(same),
+            rows.append(dict(features=name, task=task.name, metric=metric, value=s.value, low=s.low, high=s.high,
+                             n=s.n, repetitions=len(same),
                              chosen=settings.copy().pop() if len(settings) == 1 else '', dim=same[0].dim, train=same[0].train))
     return pd.DataFrame(rows)
 

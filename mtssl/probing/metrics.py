@@ -38,7 +38,8 @@ def _class_counts(predictions, weights):
 
 def _mean_ratio(part, whole):
     "Mean over the last axis of `part / whole` where `whole` is above zero"
-    with np.errstate(invalid='ignore', divide='ignore'): return np.where(whole > 0, part / whole, 0).sum(-1) / (whole > 0).sum(-1)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return np.where(whole > 0, part / whole, 0).sum(-1) / (whole > 0).sum(-1)
 
 # %% ../../nbs/63_probing.metrics.ipynb #520063bd
 @metrics.register('balanced accuracy')
@@ -82,7 +83,8 @@ def roc_auc(predictions: pd.DataFrame, # one row per clip: `truth(CLASS)` 1, 0 o
             weights: np.ndarray # how often each clip counts [R, n]
             ) -> np.ndarray: # [R]
     "Share of pairs of a clip with the class and one without that the scores put in order; mean over classes"
-    def area(positive, negative): return (negative * (positive.cumsum(0) - positive / 2)).sum(0) / (positive.sum(0) * negative.sum(0))
+    def area(positive, negative):
+        return (negative * (positive.cumsum(0) - positive / 2)).sum(0) / (positive.sum(0) * negative.sum(0))
     return _ranked(predictions, weights, area)
 
 # %% ../../nbs/63_probing.metrics.ipynb #526b4b8c

@@ -64,7 +64,8 @@ def group_folds(y, # one class or one number per clip [n]
                 ) -> list: # pairs of row numbers, to fit and to judge: k, or one of validation clips, or none where there is too little to divide
     "Folds with the classes' proportions and whole groups, by scikit-learn"
     y = np.asarray(y)
-    if valid is not None and np.any(valid) and len(set(y[~valid])) > 1: return [(np.flatnonzero(~valid), np.flatnonzero(valid))]
+    if valid is not None and np.any(valid) and len(set(y[~valid])) > 1:
+        return [(np.flatnonzero(~valid), np.flatnonzero(valid))]
     if y.dtype.kind == 'f': y = pd.qcut(y, 5, labels=False, duplicates='drop')
     n = len(y) if groups is None else len(set(groups))
     k = min(k, n, max(Counter(y).values()))
@@ -163,7 +164,8 @@ class EachClass(BaseEstimator):
 
     def _one(self, X, y, groups, valid):
         known = np.flatnonzero(~np.isnan(y))
-        if not len(known): raise ValueError('A class has no clip to learn from: no training clip has a 1 or a 0 for it.')
+        if not len(known):
+            raise ValueError('A class has no clip to learn from: no training clip has a 1 or a 0 for it.')
         model = clone(self.model) if len(set(y[known])) > 1 else DummyClassifier(strategy='prior')
         extra = {k: np.asarray(v)[known] for k, v in dict(groups=groups, valid=valid).items() if v is not None and has_fit_parameter(model, k)}
         return model.fit(X[known], y[known].astype(int), **extra)
@@ -179,7 +181,8 @@ class Answers:
                  type: str, # a task's
                  y # answers of the training clips: classes [n], numbers [n], or 1, 0 and NaN [n, C]
                  ):
-        self.kind = dict(regression='numbers', tempo='numbers').get(type, 'tags' if type == 'multi-label' else 'classes')
+        self.kind = dict(regression='numbers', tempo='numbers').get(type,
+                                                                    'tags' if type == 'multi-label' else 'classes')
         if self.kind == 'classes': self.classes = np.unique(np.asarray(y))
         if self.kind == 'numbers': self.mean, self.deviation = float(np.mean(y)), float(np.std(y)) or 1.
         self.size = {'classes': lambda: len(self.classes), 'tags': lambda: np.shape(y)[1], 'numbers': lambda: 1}[self.kind]()

@@ -51,7 +51,8 @@ def class_scores(result: ProbeResult, # of a multi-label task
         values = metrics[result.metric](known[[f'truth({c})', f'p({c})']], weights)
         s = score_interval(values, result.metric, len(known), known['group'].nunique())
         positive = int(known[f'truth({c})'].sum())
-        rows.append({'class': c, 'known': len(known), 'positive': positive, 'value': s.value, 'low': s.low, 'high': s.high})
+        rows.append({'class': c, 'known': len(known), 'positive': positive, 'value': s.value, 'low': s.low,
+                     'high': s.high})
     return pd.DataFrame(rows).sort_values('value', ascending=False, ignore_index=True)
 
 # %% ../../nbs/66_probing.probe_plots.ipynb #045ff942
@@ -59,7 +60,8 @@ def _confusions(result, ax):
     from sklearn.metrics import ConfusionMatrixDisplay
     said, truth = result.predictions['predicted'], result.predictions['truth']
     classes = sorted(set(truth) | set(said))
-    ConfusionMatrixDisplay.from_predictions(truth, said, labels=classes, normalize='true', ax=ax, include_values=len(classes) <= 12,
+    ConfusionMatrixDisplay.from_predictions(truth, said, labels=classes, normalize='true', ax=ax,
+                                            include_values=len(classes) <= 12,
                                             values_format='.1f', xticks_rotation='vertical', cmap='Blues', colorbar=False)
 
 def _tags(result, ax):
@@ -97,7 +99,8 @@ def calibration(result: ProbeResult, # with probabilities
                ) -> pd.DataFrame: # one row per bin that is not empty: clips, predicted, right
     "Mean predicted probability and share that was right, in bins of that probability; raises `ValueError` where there are no probabilities"
     p = result.predictions
-    if not result.classes: raise ValueError(f"The answers to task {result.task!r} are numbers; there are no probabilities.")
+    if not result.classes:
+        raise ValueError(f"The answers to task {result.task!r} are numbers; there are no probabilities.")
     if result.type == 'multi-label':
         predicted, right = (np.concatenate([p[f'{what}({c})'] for c in result.classes]) for what in ('p', 'truth'))
         predicted, right = predicted[~np.isnan(right)], right[~np.isnan(right)]

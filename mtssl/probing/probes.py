@@ -110,9 +110,11 @@ def resolve_task(dataset, # a `LabelledSet`, or its table
 def _check_features(X, table, name):
     "Raise `ValueError` unless `X` has one finite row per clip"
     if X.ndim != 2 or len(X) != len(table):
-        raise ValueError(f"{name} has shape {list(X.shape)}; the table has {len(table)} clips, so it must be [{len(table)}, D].")
+        raise ValueError(f"{name} has shape {list(X.shape)}; the table has {len(table)} clips, so it must be "
+                         f"[{len(table)}, D].")
     if bad := int((~np.isfinite(X).all(1)).sum()):
-        raise ValueError(f"{name} has {bad} of {len(X)} rows that are not finite; embed those clips again or leave them out of the table.")
+        raise ValueError(f"{name} has {bad} of {len(X)} rows that are not finite; "
+                         f"embed those clips again or leave them out of the table.")
 
 # %% ../../nbs/65_probing.probes.ipynb #669e0d92
 def probe(features, # float [n, D], one row per clip of `dataset`; `None`: no features, the commonest class
@@ -149,11 +151,13 @@ def amount_name(amount # a share in (0, 1], or text such as `'5 per class'`
 
 def _read_amount(amount):
     "The share or the whole number per class, and its name"
-    if match := re.fullmatch(r'\s*([1-9]\d*) (?:per|a) class\s*', str(amount)): return int(match[1]), f'{match[1]} per class'
+    if match := re.fullmatch(r'\s*([1-9]\d*) (?:per|a) class\s*', str(amount)):
+        return int(match[1]), f'{match[1]} per class'
     try: share = float(amount)
     except ValueError: share = 0.
     if not 0 < share <= 1:
-        raise ValueError(f"There is no amount of labels {amount!r}; give a share above 0 and at most 1, or text such as '5 per class'.")
+        raise ValueError(f"There is no amount of labels {amount!r}; "
+                         f"give a share above 0 and at most 1, or text such as '5 per class'.")
     return share, 'all' if share == 1 else f'{100 * share:.3g} %'
 
 # %% ../../nbs/65_probing.probes.ipynb #6985971d
@@ -163,7 +167,8 @@ def _draw_rows(rows, y, amount=1., seed=0):
     classes = y.ndim == 1 and y.dtype == object
     if text == 'all': return rows
     if isinstance(number, int) and not classes:
-        raise ValueError(f"The amount {text!r} is for tasks with one class per clip; give a share above 0 and at most 1.")
+        raise ValueError(f"The amount {text!r} is for tasks with one class per clip; "
+                         f"give a share above 0 and at most 1.")
     shuffled = np.random.default_rng(seed).permutation(rows)
     if classes:
         by_class = pd.Series(y[shuffled]).groupby(y[shuffled])
@@ -200,7 +205,8 @@ def _several(results, metric=None):
     for r in results:
         allowed = task_types[r.type]
         if metric and metric not in allowed and any(metric in m for m in task_types.values()):
-            raise ValueError(f"Task {r.task!r} is of type {r.type}; {metric} does not fit that type, but these do: {', '.join(allowed)}.")
+            raise ValueError(f"Task {r.task!r} is of type {r.type}; {metric} does not fit that type, but these do: "
+                             f"{', '.join(allowed)}.")
     return results
 
 def _sizes(results): return [len(set().union(*(r.predictions[c] for r in results))) for c in ('clip', 'group')]
@@ -238,13 +244,15 @@ def scores_table(results: list, # `ProbeResult`s
         by_task = {task: [r for r in group if r.task == task] for task in dict.fromkeys(r.task for r in group)}
         for task, same in by_task.items():
             rows += [_scores_row(task, same, m, replicates, seed) for m in (task_types[same[0].type] if every_metric else [None])]
-        if len(by_task) > 1 and len({r.metric for r in group}) == 1: rows.append(_scores_row('mean', group, None, replicates, seed))
+        if len(by_task) > 1 and len({r.metric for r in group}) == 1:
+            rows.append(_scores_row('mean', group, None, replicates, seed))
     return pd.DataFrame(rows)
 
 def _scores_row(task, results, metric, replicates, seed):
     s, first = mean_score(results, metric=metric, replicates=replicates, seed=seed), results[0]
     settings = {', '.join(f'{k}={v:g}' for k, v in r.chosen.items()) for r in results}
-    return dict(features=first.features, probe=first.probe, amount=first.amount, task=task, type='' if task == 'mean' else first.type,
+    return dict(features=first.features, probe=first.probe, amount=first.amount, task=task,
+                type='' if task == 'mean' else first.type,
                 metric=s.metric, value=s.value, low=s.low, high=s.high, n=s.n, repetitions=len({r.repetition for r in results}),
                 chosen=settings.pop() if len(settings) == 1 else '', dim=first.dim, train=first.train)
 
@@ -260,7 +268,8 @@ def row_names(scores: pd.DataFrame # from `scores_table`
     "The features' names, with the kind of probe and the amount of labels where the table has several"
     several = [c for c in ('probe', 'amount') if c in scores and scores.loc[scores['probe'] != 'chance', c].nunique() > 1]
     form = dict(probe='{}', amount='labels: {}')
-    def name(r): return ', '.join([r['features'], *(form[c].format(r[c]) for c in several if r.get('probe') != 'chance')])
+    def name(r):
+        return ', '.join([r['features'], *(form[c].format(r[c]) for c in several if r.get('probe') != 'chance')])
     return [name(r) for r in scores.to_dict('records')]
 
 def score_text(row) -> str: # with value, low and high
@@ -321,7 +330,8 @@ def paired_difference(a, # a `ProbeResult`, or several
         raise ValueError(f"A paired difference needs the same test clips and tasks; {odd} are on one side only.")
     values = _replicates(a, metric, replicates, seed) - _replicates(b, metric, replicates, seed)
     smaller = min(np.mean(values[1:] >= 0), np.mean(values[1:] <= 0))
-    return Difference(**vars(score_interval(values, metric or a[0].metric, *_sizes(a))), p=float(min(1, 2 * max(smaller, 1 / replicates))))
+    return Difference(**vars(score_interval(values, metric or a[0].metric, *_sizes(a))),
+                      p=float(min(1, 2 * max(smaller, 1 / replicates))))
 
 # %% ../../nbs/65_probing.probes.ipynb #59f0d3a4
 def differences_table(results: list, # `ProbeResult`s
@@ -375,7 +385,8 @@ def load_results(folder # written by `save_results`
         raise ValueError(f"There are no results in {str(folder)!r}: it has no results.json.")
     known = [{_once.get(k, k): v for k, v in facts.items()} for facts in json.loads((folder/'results.json').read_text())]
     if odd := [k for facts in known for k in facts if k not in _facts]:
-        raise ValueError(f"Another version of mtssl wrote the results in {str(folder)!r}: this one does not know {odd[0]!r}.")
+        raise ValueError(f"Another version of mtssl wrote the results in {str(folder)!r}: "
+                         f"this one does not know {odd[0]!r}.")
     tables = {task: pd.read_parquet(_predictions(folder, task)) for task in dict.fromkeys(facts['task'] for facts in known)}
     return [ProbeResult(**facts, predictions=_predictions_of(tables[facts['task']], i)) for i, facts in enumerate(known)]
 

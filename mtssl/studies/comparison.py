@@ -177,7 +177,8 @@ def left_out(self: Comparison,
             weights[r] -= sign / len(pairs)
         if not pairs: continue
         found += [dict(effect=m.effect, target=m.target, of=m.of, task=t, **self.contrast(t, weights)) for t in self.tasks]
-    return pd.DataFrame(found, columns=['effect', 'target', 'of', 'task', 'value', 'low', 'high', 'clips_sd', 'seeds_sd'])
+    return pd.DataFrame(found, columns=['effect', 'target', 'of', 'task', 'value', 'low', 'high', 'clips_sd',
+                                        'seeds_sd'])
 
 # %% ../../nbs/70_studies.comparison.ipynb #febae574
 def judged(row # with low and high
@@ -232,10 +233,12 @@ def plot_heat(summary: pd.DataFrame # from `Comparison.summary`
     low, high = value.min(), value.max()
     figure = Figure(figsize=(2.8 + .85 * len(tasks), .9 + .22 * len(names)), layout='constrained')
     ax = figure.subplots()
-    ax.imshow(((value - low) / (high - low).where(high > low, 1)).to_numpy(), cmap='viridis', aspect='auto', vmin=0, vmax=1)
+    ax.imshow(((value - low) / (high - low).where(high > low, 1)).to_numpy(), cmap='viridis', aspect='auto', vmin=0,
+              vmax=1)
     for i, j in np.ndindex(*value.shape):
         dark = (value.iat[i, j] - low.iloc[j]) < .6 * (high.iloc[j] - low.iloc[j])
-        ax.text(j, i, f'{value.iat[i, j]:.3f}', ha='center', va='center', fontsize=7, color='white' if dark else 'black')
+        ax.text(j, i, f'{value.iat[i, j]:.3f}', ha='center', va='center', fontsize=7,
+                color='white' if dark else 'black')
     titles = [f'{t}\n{m}' for t, m in summary.drop_duplicates('task')[['task', 'metric']].values]
     ax.set_xticks(range(len(tasks)), titles, fontsize=7)
     ax.set_yticks(range(len(names)), names, fontsize=7)
@@ -269,7 +272,8 @@ def plot_interaction(averages: pd.DataFrame # from `Comparison.averages`
         ax.set_xticks(range(len(sets)), sets, rotation=30, ha='right', fontsize=7)
         ax.set_title(f"{task}, {averages.loc[averages['task'] == task, 'metric'].iloc[0]}", fontsize=8)
         ax.tick_params(axis='y', labelsize=7)
-    figure.legend(*ax.get_legend_handles_labels(), title='weighting', loc='outside right center', fontsize=7, title_fontsize=7)
+    figure.legend(*ax.get_legend_handles_labels(), title='weighting', loc='outside right center', fontsize=7,
+                  title_fontsize=7)
     return figure
 
 # %% ../../nbs/70_studies.comparison.ipynb #bc826fe5
@@ -293,7 +297,8 @@ def plot_cost(summary: pd.DataFrame, # from `Comparison.summary`, of one task, w
     front = trained[_on_front(trained['cost'], trained['value'])].sort_values('cost')
     ax.plot(front['cost'], front['value'], color='grey', linewidth=1, drawstyle='steps-post', zorder=0, label='front')
     for r in front.itertuples():
-        ax.annotate(f'{r.workers}, {r.weighting}', (r.cost, r.value), xytext=(4, 4), textcoords='offset points', fontsize=7)
+        ax.annotate(f'{r.workers}, {r.weighting}', (r.cost, r.value), xytext=(4, 4), textcoords='offset points',
+                    fontsize=7)
     styles, free = [':', '--', '-.', (0, (1, 4)), (0, (5, 5)), (0, (3, 1, 1, 1))] * 9, summary['cost'].isna()
     for style, r in zip(styles, summary[free & (summary['features'] != 'chance')].itertuples()):
         ax.axhline(r.value, color='black', linewidth=.7, linestyle=style, label=r.features)

@@ -43,15 +43,18 @@ class Demo:
     @property
     def steps(self): return self.epochs * (self.crops_per_epoch // 16)
 
-quick = Demo(clips=96, train=100, test=100, seconds=3., encoder='tcn(width=32, blocks=3)', epochs=2, crops_per_epoch=64, points=1)
+quick = Demo(clips=96, train=100, test=100, seconds=3., encoder='tcn(width=32, blocks=3)', epochs=2,
+             crops_per_epoch=64, points=1)
 
 # %% ../../nbs/74_studies.demo.ipynb #602c244c
 def demo_study(sizes: Demo) -> Study:
     "The study that a demo is"
     labelled = f'synth(train={sizes.train}, test={sizes.test}, seconds={sizes.seconds}, seeds=({sizes.seed + 1}, {sizes.seed + 2}))'
-    study = Study(encoders={sizes.encoder: sizes.encoder}, weightings={w: w for w in sizes.weightings}, workers={'demo': sizes.workers},
+    study = Study(encoders={sizes.encoder: sizes.encoder}, weightings={w: w for w in sizes.weightings},
+                  workers={'demo': sizes.workers},
                   corpus=f'synth(clips={sizes.clips}, seconds={sizes.seconds}, seed={sizes.seed})', sets=[labelled],
-                  pretrain=dict(epochs=sizes.epochs, crops_per_epoch=sizes.crops_per_epoch, seconds=sizes.seconds, bs=16),
+                  pretrain=dict(epochs=sizes.epochs, crops_per_epoch=sizes.crops_per_epoch, seconds=sizes.seconds,
+                                bs=16),
                   seeds=[sizes.seed], random=sizes.seeds, points=sizes.points)
     check_study(study)
     return study
@@ -67,7 +70,8 @@ def run_demo(out='runs/demo', # folder for data, cells and report
         ) -> dict: # what report.json holds
     "Pre-train with and without balancing, probe beside baselines, write the report; raises `ValueError` for a finished demo"
     out, processes, start, study = Path(out), process_count(jobs), time.time(), demo_study(sizes)
-    if (out/'report.json').exists(): raise ValueError(f'{out} holds a demo already; remove it or choose another folder with --out.')
+    if (out/'report.json').exists():
+        raise ValueError(f'{out} holds a demo already; remove it or choose another folder with --out.')
     with locked(out, busy_study(out)):
         check_folder(study, out)
         record_study(study, out)
@@ -138,11 +142,13 @@ def write_demo(out: Path, # the demo's folder
     scores, point = scores_table(results), rows.loc[(rows['kind'] == 'pre-trained') & (rows['step'] < sizes.steps), 'features']
     curve, table = curve_table(scores, rows), scores[~scores['features'].isin(point)].reset_index(drop=True)
     compared = records(balanced_differences(results, rows))
-    report = dict(command=command, plan=asdict(sizes), versions=versions(), seconds=round(seconds, 1), differences=compared,
+    report = dict(command=command, plan=asdict(sizes), versions=versions(), seconds=round(seconds, 1),
+                  differences=compared,
                   verdict=in_words(rows['features'].iloc[-1], compared), scores=records(table), curve=records(curve))
     write_atomically(out/'report.json', lambda p: p.write_text(json.dumps(report, indent=1) + '\n'))
     histories = {c.weighting: pd.read_csv(out/'cells'/c.name/'history.csv') for c in cells(demo_study(sizes))}
-    write_report(out/'report.html', 'Pre-training, with and without balancing', *_demo_parts(sizes, report, table, curve, histories))
+    write_report(out/'report.html', 'Pre-training, with and without balancing',
+                 *_demo_parts(sizes, report, table, curve, histories))
     return report
 
 def _demo_parts(sizes, report, table, curve, histories):

@@ -57,7 +57,8 @@ def study_corpus(source: str, # a folder, a store, or `synth(clips, seconds, see
     if (store/'manifest.parquet').exists(): return Corpus(store)
     def synth(clips: int, seconds: float = 6., seed: int = 0):
         waves = (wave for wave, _ in synthesise(clips, seconds, sr, seed=seed, jobs=jobs))
-        return build_corpus(with_names(track(waves, 'synthesise music', total=clips, quiet=quiet)), store, sr, quiet=True)
+        return build_corpus(with_names(track(waves, 'synthesise music', total=clips, quiet=quiet)), store, sr,
+                            quiet=True)
     _, positional, named_arguments = parse_spec(source)
     try: return synth(*positional, **named_arguments)
     except TypeError: raise ValueError(f'corpus: {source!r} is not synth(clips, seconds, seed).') from None
@@ -86,7 +87,9 @@ def study_sets(study: Study, out: Path, jobs: int, quiet: bool
     sets, absent = {}, {}
     for spec in study.sets:
         folder = out/'data'/f'{len(sets) + len(absent):02} {spec.partition("(")[0].rpartition("/")[2]}'
-        try: dataset = _stored_set(folder) or store_set(labelled_set(spec, quiet=quiet), folder, study.settings.sr, jobs=jobs, quiet=quiet)
+        try:
+            dataset = _stored_set(folder) or store_set(labelled_set(spec, quiet=quiet), folder, study.settings.sr,
+                                                       jobs=jobs, quiet=quiet)
         except (ValueError, OSError) as e:
             if not study.optional: raise
             absent[spec] = str(e)
@@ -119,7 +122,8 @@ def _score_facts(result, draws, name, kind, alone):
     "What a line says of one score: set, task, probe, value with interval, sizes"
     groups = result.predictions['group'].nunique()
     score = score_interval(draws, result.metric, len(result.predictions), groups)
-    return dict(set=name, task=result.task if alone else f'{name}: {result.task}', probe=kind, amount=result.amount, type=result.type,
+    return dict(set=name, task=result.task if alone else f'{name}: {result.task}', probe=kind, amount=result.amount,
+                type=result.type,
                 metric=result.metric, value=score.value, low=score.low, high=score.high, clips=score.n, groups=groups,
                 train=result.train, dim=result.dim, chosen=json.dumps(result.chosen, default=float))
 
@@ -185,7 +189,8 @@ class CostCallback(Callback):
         if not self.trained: return
         now, self.trained = (time.process_time(), time.time()), False
         if not self.path.exists(): self.path.write_text('epoch,cpu_seconds,seconds\n')
-        with self.path.open('a') as f: f.write(f'{self.epoch + 1},{now[0] - self.clocks[0]:.3f},{now[1] - self.clocks[1]:.3f}\n')
+        with self.path.open('a') as f:
+            f.write(f'{self.epoch + 1},{now[0] - self.clocks[0]:.3f},{now[1] - self.clocks[1]:.3f}\n')
         self.clocks = now
 
 def run_cost(folder: Path # of a run
@@ -225,7 +230,8 @@ def run_cell(study: Study, cell: Cell, out: Path, device: str | None = None, tel
     models, sets = {e: m.to(place) for e, m in _cell_encoders(study, folder).items()}, open_sets(out)
     features = {name: embed_set(models, dataset, bs=8, quiet=True) for name, dataset in sets.items()}
     steps = {e: int(s) for e, s in pd.read_csv(folder/'history.csv')[['epoch', 'step']].values}
-    facts = cell.facts | run_cost(folder) | dict(parameters=count_parameters(models[study.settings.epochs]), device=place)
+    facts = cell.facts | run_cost(folder) | dict(parameters=count_parameters(models[study.settings.epochs]),
+                                                 device=place)
     of_epoch = lambda e: {name: by_epoch[e] for name, by_epoch in features.items()}
     save_job(folder, [probe_cell(study, facts | dict(step=steps[e]), of_epoch(e), sets) for e in models])
 
@@ -237,7 +243,8 @@ def run_handcrafted(study: Study, out: Path, tell=lambda done: None):
     rows = {'chance': {name: None for name in sets}}
     rows |= {title: {name: by_key[key] for name, by_key in statistics.items()} for key, title in row_titles.items()}
     seeds = range(1 if all(amount_name(x) == 'all' for x in study.amounts) else study.random)
-    save_job(out/'baselines'/'hand-crafted', [probe_cell(study, dict(features=row, kind='baseline', seed=seed), features, sets)
+    save_job(out/'baselines'/'hand-crafted',
+             [probe_cell(study, dict(features=row, kind='baseline', seed=seed), features, sets)
                                               for row, features in rows.items() for seed in seeds])
 
 def run_random(study: Study, encoder: str, out: Path, device: str | None = None, tell=lambda done: None):
@@ -248,9 +255,11 @@ def run_random(study: Study, encoder: str, out: Path, device: str | None = None,
     config = encoders.make(study.encoders[encoder], sr=s.sr).config
     models = {seed: untrained(config, waves, seed=seed).to(place) for seed in range(study.random)}
     features = {name: embed_set(models, dataset, bs=8, quiet=True) for name, dataset in sets.items()}
-    facts = dict(features=random_row(encoder=encoder), kind='random', encoder=encoder, step=0, parameters=count_parameters(models[0]))
+    facts = dict(features=random_row(encoder=encoder), kind='random', encoder=encoder, step=0,
+                 parameters=count_parameters(models[0]))
     of_seed = lambda seed: {name: by_seed[seed] for name, by_seed in features.items()}
-    save_job(out/'baselines'/f'random {encoder}', [probe_cell(study, facts | dict(seed=seed), of_seed(seed), sets) for seed in models])
+    save_job(out/'baselines'/f'random {encoder}',
+             [probe_cell(study, facts | dict(seed=seed), of_seed(seed), sets) for seed in models])
 
 # %% ../../nbs/72_studies.jobs.ipynb #70abd6ce
 @dataclass

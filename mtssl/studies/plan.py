@@ -78,7 +78,8 @@ def expand_workers(chosen: dict # label -> specification
             continue
         whole = ','.join(map(str, members))
         groups = workers_by_target(whole)
-        if len(groups) < 2: raise ValueError(f'{spec} needs a set of workers of two targets or more; {whole!r} has {len(groups)}.')
+        if len(groups) < 2:
+            raise ValueError(f'{spec} needs a set of workers of two targets or more; {whole!r} has {len(groups)}.')
         for target, own in groups.items():
             others = [worker for t, workers in groups.items() if t != target for worker in workers]
             if name == 'alone': expanded[_alone(target)] = ','.join(own)
@@ -104,8 +105,10 @@ def _with_labels(key, choices):
     if not isinstance(choices, dict) or not choices:
         raise ValueError(f'{key} must be a list or a mapping from labels, and is {choices!r}.')
     for label in map(str, choices):
-        if len(label) > 60: raise ValueError(f'{key}: {label[:30]!r}... is too long to be a label; write LABEL: {label[:15]}...')
-        if '/' in label: raise ValueError(f'{key}: {label!r} cannot be a label, which names a folder; write LABEL: {label}')
+        if len(label) > 60:
+            raise ValueError(f'{key}: {label[:30]!r}... is too long to be a label; write LABEL: {label[:15]}...')
+        if '/' in label:
+            raise ValueError(f'{key}: {label!r} cannot be a label, which names a folder; write LABEL: {label}')
     return {str(k): ','.join(map(str, v)) if isinstance(v, list) else str(v) for k, v in choices.items()}
 
 # %% ../../nbs/71_studies.plan.ipynb #57eb60ea
@@ -156,9 +159,11 @@ def check_study(study: Study):
     choices = dict(encoder=study.encoders, workers=study.workers, weighting=study.weightings)
     for k, label in study.baseline.items():
         if label not in choices.get(k, ()):
-            raise ValueError(f"baseline: there is no {k} {label!r}; the choices are {', '.join(choices.get(k, choices))}.")
+            raise ValueError(f"baseline: there is no {k} {label!r}; "
+                             f"the choices are {', '.join(choices.get(k, choices))}.")
     first = {k: list(c)[:1] for k, c in choices.items()}
-    pairs = [*product(study.encoders, study.workers, first['weighting']), *product(first['encoder'], first['workers'], study.weightings)]
+    pairs = [*product(study.encoders, study.workers, first['weighting']),
+             *product(first['encoder'], first['workers'], study.weightings)]
     for e, k, w in dict.fromkeys(pairs): check_settings(Settings(**cell_settings(study, Cell(e, k, w, study.seeds[0]))))
 
 def _check_settings(study):
@@ -193,7 +198,8 @@ def cells(study: Study) -> list: # of `Cell`
 
 def cell_settings(study: Study, cell: Cell) -> dict: # for `pretrain`
     "The settings of a cell's pre-training"
-    specs = dict(encoder=study.encoders[cell.encoder], workers=study.workers[cell.workers], weighting=study.weightings[cell.weighting])
+    specs = dict(encoder=study.encoders[cell.encoder], workers=study.workers[cell.workers],
+                 weighting=study.weightings[cell.weighting])
     return study.pretrain | specs | dict(seed=cell.seed)
 
 # %% ../../nbs/71_studies.plan.ipynb #864ac21e
@@ -208,7 +214,8 @@ def read_study(source, # path of a YAML file, or the name of a shipped study
     "The study in a file; raises `ValueError` if there is none or it is wrong"
     path = shipped_studies().get(str(source), Path(source))
     if not path.is_file():
-        raise ValueError(f"There is no study {str(source)!r}; give a YAML file, or one of {', '.join(shipped_studies())}.")
+        raise ValueError(f"There is no study {str(source)!r}; "
+                         f"give a YAML file, or one of {', '.join(shipped_studies())}.")
     try: given = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         line = f', line {e.problem_mark.line + 1}' if getattr(e, 'problem_mark', None) else ''

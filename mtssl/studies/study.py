@@ -71,7 +71,8 @@ def probes_table(lines, draws, study: Study) -> pd.DataFrame:
     "The mean score of every row by every kind of probe; empty if there is one kind"
     if len(study.probes) < 2: return pd.DataFrame()
     last = amount_name(study.amounts[-1])
-    return pd.concat([_mean_rows(comparison_at(lines, draws, kind, last), probe=kind) for kind in study.probes], ignore_index=True)
+    return pd.concat([_mean_rows(comparison_at(lines, draws, kind, last), probe=kind) for kind in study.probes],
+                     ignore_index=True)
 
 # %% ../../nbs/73_studies.study.ipynb #0a838f65
 def points_table(lines, draws, study: Study) -> pd.DataFrame:
@@ -102,7 +103,8 @@ def study_tables(study: Study, out: Path) -> dict: # name -> table
     c = comparison_at(lines, draws, study.probes[0], amount_name(study.amounts[-1]))
     trained, base = lines['kind'] == 'pre-trained', study.baseline
     cost = lines[trained].drop_duplicates(['features', 'seed']).groupby('features')[['cpu_seconds', 'seconds', 'parameters']].mean()
-    more = dict(amounts=amounts_table(lines, draws, study), points=points_table(lines, draws, study), probes=probes_table(lines, draws, study))
+    more = dict(amounts=amounts_table(lines, draws, study), points=points_table(lines, draws, study),
+                probes=probes_table(lines, draws, study))
     return dict(scores=lines, summary=c.summary().join(cost, 'features'), ranking=c.ranking(),
                 differences=c.differences_table(_rivals(c, study)), effects=c.effects(base['workers'], base['weighting']),
                 averages=c.averages(), left_out=c.left_out(target_contrasts(study)), **more)
@@ -123,7 +125,8 @@ def verdict(report: dict, # with the tables of `study_tables`
     against = differences[(differences['features'] == top.features) & (differences['task'] == last)]
     compared = ' '.join(f"{signed(d)} against {d['than']}: {judged(d)}." for d in against.to_dict('records'))
     if len(study.seeds) > 1: seeds = f'{len(study.seeds)} seeds per cell; the intervals are over seeds and clips.'
-    else: seeds = 'One seed per cell: the intervals of pre-trained rows are over clips alone, and another seed may give another order.'
+    else:
+        seeds = 'One seed per cell: the intervals of pre-trained rows are over clips alone, and another seed may give another order.'
     judged_by = 'mean over tasks' if last == 'mean' else f'score on {last}'
     first = (f'Highest of {len(ranking)} by the {judged_by}: {top.features}, {top.score:.3f}, '
              f'first in {top.best:.0%} of the draws. {compared} {seeds}')
@@ -189,7 +192,8 @@ def report_parts(report: dict # what `write_study_report` returns
     "The page of a study, for `write_report`"
     base, command, problems = report['study']['baseline'], f"$ {report['command']}", _problems(report)
     parts = [_introduction(report), report['verdict'], *(['# What is missing', *problems] if problems else []),
-             '# Ranking', 'best: how often the row comes first when clips and seeds are drawn anew.', report['ranking'].round(3),
+             '# Ranking', 'best: how often the row comes first when clips and seeds are '
+                          'drawn anew.', report['ranking'].round(3),
              '# Scores', wide(report['summary'], ['features', 'seeds']).reset_index()]
     for caption, figure in study_figures(report).items(): parts += [caption, figure, command]
     if len(report['probes']):
@@ -228,11 +232,13 @@ def _begun_study(out):
     path = out/'study.json'
     if not path.exists(): return None
     try: begun = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError): raise ValueError(f'{path} does not describe a study; choose another folder.') from None
+    except (ValueError, TypeError):
+        raise ValueError(f'{path} does not describe a study; choose another folder.') from None
     if 'labels' in begun: begun['amounts'] = begun.pop('labels') # as drafts of 0.1.0 wrote it
     if missing := [f.name for f in fields(Study) if f.name not in begun]:
         version = begun.get('mtssl', 'of an unknown version')
-        raise ValueError(f"The study in {out} was begun by mtssl {version}, which noted no {missing[0]}; choose another folder.")
+        raise ValueError(f"The study in {out} was begun by mtssl {version}, which noted no {missing[0]}; "
+                         f"choose another folder.")
     begun['amounts'] = [a.replace(' a class', ' per class') if isinstance(a, str) else a for a in begun['amounts']]
     return begun
 
@@ -275,6 +281,8 @@ def run_study(study: Study, # from `read_study` or `make_study`
         sets, absent = study_sets(study, out, processes, quiet)
         study_corpus(study.corpus, out/'data'/'corpus', study.settings.sr, processes, quiet)
         run_jobs(jobs_of(study, out, device), processes, quiet)
-        return write_study_report(study, out, command, absent, {name: dataset.left_out for name, dataset in sets.items()})
+        return write_study_report(study, out, command, absent,
+                                  {name: dataset.left_out for name, dataset in sets.items()})
 
-def busy_study(out): return f'Another process is at work on the study in {out}: wait until it ends, or choose another folder.'
+def busy_study(out):
+    return f'Another process is at work on the study in {out}: wait until it ends, or choose another folder.'

@@ -157,7 +157,7 @@ def bad():
                 'infinite.wav': 'it holds samples that are NaN or infinite', 'silent.flac': 'silent', 'inaudible.wav': 'silent', 'dangling.wav': 'a link to a file that is gone',
                 'pipe.wav': 'a pipe or a device', 'zz copy.wav': 'duplicate, the same sound as whole.wav', 'unreadable.wav': 'no permission', 'locked': 'no permission to read this folder',
                 **{f'cut.{k}': 'truncated' for k in ('wav', 'flac', 'ogg', 'mp3', 'aiff')}}
-    usable = {'0.1 s.wav', '192 kHz.flac', '8 channels.wav', '[bold]ünï\ncode∕ "quotes" & \\x.wav', 'not utf-8 \\xff.wav', *(f'whole.{k}' for k in ('wav', 'flac', 'ogg', 'mp3', 'aiff'))}
+    usable = {'0.1 s.wav', '192 kHz.flac', '8 channels.wav', '[bold]ünï\\x0acode∕ "quotes" & \\x.wav', 'not utf-8 \\xff.wav', *(f'whole.{k}' for k in ('wav', 'flac', 'ogg', 'mp3', 'aiff'))}
     os.chmod(out, 0o777)
     yield folder, expected, usable
     os.chmod(folder/'locked', 0o700)

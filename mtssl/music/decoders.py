@@ -281,7 +281,8 @@ def _open_part(file, source, part, alone, pyav):
     except ValueError as e: reasons.append(str(e))
     if part.kind == 'mp4' and b'moov' not in (name for _, name in boxes(Window(file, part.start, part.stop))):
         return ValueError('truncated, the index at the end of an mp4 file is missing')
-    return ValueError(reasons[1] if reasons[1].startswith('it ') else _unknown)
+    known = reasons[1].startswith('it ') and (part.kind or 'no samples' not in reasons[1])  # FFmpeg opens some texts as sound
+    return ValueError(reasons[1] if known else _unknown)
 
 def _notes(parts, sources):
     notes = [f'joined from {len(sources)} streams'] if len(sources) > 1 else []

@@ -35,8 +35,9 @@ def _encoding(path):
     "The encoding of a table of text; raises `ValueError` if it is no text"
     with open(path, 'rb') as file: start = file.read(4096)
     if start[:2] in (b'\xff\xfe', b'\xfe\xff'): return 'utf-16'
-    if start[1:2] == b'\0' != start[:1]: return 'utf-16-le'
-    if start[:1] == b'\0' != start[1:2]: return 'utf-16-be'
+    even, odd = (start[k::2].count(0) / max(1, len(start[k::2])) for k in (0, 1))
+    if even == 0 and odd > .5: return 'utf-16-le'
+    if odd == 0 and even > .5: return 'utf-16-be'
     if b'\0' in start: raise ValueError(f"{path.name} is not a table of text; save it as 'CSV UTF-8'.")
     return 'utf-8-sig'
 

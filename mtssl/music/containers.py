@@ -81,7 +81,13 @@ def _again(file, head, start, pieces=2**20):
 def find_parts(file # binary file, open for reading
               ) -> list: # of `Part`, one for most files
     "The streams that follow each other in a file, by its own bytes; nothing is decoded"
-    file, start, parts = Window(file), 0, []
+    file = Window(file)
+    try: return _find_parts(file) or [Part('', 0, file.size)]
+    except (struct.error, IndexError): return [Part('', 0, file.size)] # a head that says nonsense
+
+# %% ../../nbs/08_music.containers.ipynb #168110e1
+def _find_parts(file):
+    start, parts = 0, []
     while skip := _tag(file.at(start, 32)): start += skip
     head = file.at(start, 16)
     if head[:4] == b'OggS': parts = _ogg(file, start)
@@ -92,7 +98,7 @@ def find_parts(file # binary file, open for reading
         for magic, kind in _heads.items():
             if head.startswith(magic): parts = _split(file, kind, start, _again(file, magic, start))
     if len(parts) == 1 and parts[0].start == start and not parts[0].patches: parts = [replace(parts[0], start=0)]
-    return parts or [Part('', 0, file.size)]
+    return parts
 
 def _split(file, kind, start, others):
     if kind == 'flac' and _steady(file, start, whole := _flac(file, start, file.size)): return [whole]
@@ -107,7 +113,7 @@ def _rows(file, start):
         parts.append(part)
     return parts
 
-# %% ../../nbs/08_music.containers.ipynb #f4e9e54c
+# %% ../../nbs/08_music.containers.ipynb #19f911c9
 @dataclass(frozen=True)
 class _Layout:
     kind: str
@@ -136,7 +142,7 @@ def _chunk(file, layout, at):
 
 def _next(layout, body, size): return body + size + -(body + size) % layout.align
 
-# %% ../../nbs/08_music.containers.ipynb #fce2f465
+# %% ../../nbs/08_music.containers.ipynb #f05f867e
 def _behind(file, layout, at):
     "What stands at `at`, behind the samples: '' for nothing or chunks, the offset of another file, or None for samples"
     while chunk := _chunk(file, layout, at):
@@ -151,13 +157,13 @@ def _padding(file, at, most):
     "Are the bytes from `at` at most `most`, or all zero?"
     return file.size - at <= most or not any(any(file.at(i, 2**20)) for i in range(at, file.size, 2**20))
 
-# %% ../../nbs/08_music.containers.ipynb #30f50f3b
+# %% ../../nbs/08_music.containers.ipynb #0eea3c64
 def _sized(file, start, layout):
     "The part of `file` at `start`, a file of chunks, and where the next begins, or None"
     at, chunks, rest = start + layout.first, {}, (Part(layout.kind, start, file.size), None)
     while (chunk := _chunk(file, layout, at)) and chunk[0] != layout.data:
         name, body, size = chunk
-        if size < 0 or name in chunks or body + size > file.size: return rest
+        if size < 0 or body + size > file.size: return rest
         chunks[name], at = body, _next(layout, body, size)
     if not chunk: return rest
     _, body, size = chunk
@@ -170,7 +176,7 @@ def _sized(file, start, layout):
     if behind == '' or _padding(file, body + size, 1000 if size else 16): return rest
     return replace(rest[0], counted=False, patches=_larger(file, layout, start, chunks, body, size)), None
 
-# %% ../../nbs/08_music.containers.ipynb #9fd00dfe
+# %% ../../nbs/08_music.containers.ipynb #fa79bfd9
 def _larger(file, layout, start, chunks, body, size):
     "Patches that let the samples from `body` go on to the end of the file"
     at, there = body - start - struct.calcsize(layout.size), file.size - body
@@ -195,7 +201,7 @@ def _au(file, start):
     if _padding(file, end, 1000 if size else 16): return whole, None
     return replace(whole, counted=False, patches=((8, b'\xff' * 4),)), None
 
-# %% ../../nbs/08_music.containers.ipynb #5f28284f
+# %% ../../nbs/08_music.containers.ipynb #83ff1e47
 def _mp3_frames():
     "Second and third byte of a frame's head, as a number -> its size in bytes, samples, sample rate"
     steps = {(1, 1): [32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
@@ -219,7 +225,7 @@ def _mp3_frames():
 
 _mp3_table = _mp3_frames()
 
-# %% ../../nbs/08_music.containers.ipynb #9dc87c09
+# %% ../../nbs/08_music.containers.ipynb #35c65c94
 def _count_frame(frame):
     "Frames and bytes that an mp3's first, silent frame says there are; None if this is not such a frame"
     side = {3: 36, 2: 21, 0: 21}[frame[1] >> 3 & 3] if frame[3] >> 6 != 3 else {3: 21, 2: 13, 0: 13}[frame[1] >> 3 & 3]
@@ -228,7 +234,7 @@ def _count_frame(frame):
     flags, *numbers = struct.unpack('>III', frame[side + 4:side + 16].ljust(12, b'\0'))
     return (numbers[0] if flags & 1 else 0), (numbers[flags & 1] if flags & 2 else 0)
 
-# %% ../../nbs/08_music.containers.ipynb #66133243
+# %% ../../nbs/08_music.containers.ipynb #e78ad593
 def _mp3(file, start, pieces=2**20):
     "The parts of an mp3 file from `start`"
     at, base, buffer, parts, part, broken = start, 0, b'', [], None, False
@@ -253,7 +259,7 @@ def _mp3(file, start, pieces=2**20):
         at, broken = at + skip if skip else base + found if found >= 0 else base + len(buffer), True
     return [*parts, part.done(file.size)] if part else []
 
-# %% ../../nbs/08_music.containers.ipynb #413ce8aa
+# %% ../../nbs/08_music.containers.ipynb #e9e54c4b
 @dataclass
 class _Mp3Part:
     start: int
@@ -279,7 +285,7 @@ def _follows(file, at):
     head = file.at(at, 4)
     return len(head) < 4 or head[0] == 255 and (head[1] << 8 | head[2]) in _mp3_table or _tag(file.at(at, 32)) > 0
 
-# %% ../../nbs/08_music.containers.ipynb #0820af1b
+# %% ../../nbs/08_music.containers.ipynb #b2d6e81a
 def _ogg(file, start, pieces=2**20):
     "The parts of an ogg file from `start`"
     at, base, buffer, parts, link = start, 0, b'', [], None
@@ -311,7 +317,7 @@ def _link(file, link, stop):
     if rate and link['streams'] == 1: seconds = max(0, link['last'] - (link['first'] or 0)) / rate
     return Part('ogg', link['start'], stop, seconds, ended=link['ended'] >= link['streams'])
 
-# %% ../../nbs/08_music.containers.ipynb #363c8a26
+# %% ../../nbs/08_music.containers.ipynb #2d1531e5
 def _crc8(data):
     crc = 0
     for byte in data:
@@ -333,7 +339,7 @@ def _flac_frame(data, block):
     if _crc8(data[:extra]) != data[extra]: return None
     return samples + (number if data[1] & 1 else number * block)
 
-# %% ../../nbs/08_music.containers.ipynb #133fa9d1
+# %% ../../nbs/08_music.containers.ipynb #98495667
 def _flac_facts(file, start):
     "Rate, samples and size of blocks that the head of a flac file gives"
     info = file.at(start + 8, 34).ljust(34, b'\0')
@@ -364,7 +370,7 @@ def _steady(file, start, whole):
     ends = {share: _frame_end(file, start + int((file.size - start) * share), 2**15, block) for share in (.3, .5)}
     return all(end and abs(end / total - share) < .15 for share, end in ends.items())
 
-# %% ../../nbs/08_music.containers.ipynb #607634cb
+# %% ../../nbs/08_music.containers.ipynb #b9837c12
 def boxes(file, start=0):
     "Where each box of an mp4 file begins, and its name"
     while len(head := file.at(start, 16)) >= 8:

@@ -17,7 +17,6 @@ import numpy as np
 import os
 import pandas as pd
 import platform
-import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlite3
 import warnings
@@ -265,9 +264,17 @@ def read_history(folder: Path # a run, or a model that was one
     history = read_csv(path)
     if 'step' not in history or not len(history):
         raise FileProblem(f'{path} is not the history of a run: it has no steps.')
+    if missing := _missing_columns(history): raise FileProblem(f'{path} has no column {missing[0]!r}.')
     text = [c for c in history if (c == 'step' or '.' in c) and not pd.api.types.is_numeric_dtype(history[c])]
+    if not text and history['step'].isna().any(): text = ['step']
     if text: raise FileProblem(f'{path} has values that are not numbers in its column {text[0]!r}.')
     return history
+
+def _missing_columns(history): # of what is recorded of some workers, what is missing of others
+    columns = [c.rpartition('.') for c in history]
+    names = dict.fromkeys(name for name, _, kind in columns if kind in ('r2', 'loss') and name)
+    kinds = dict.fromkeys(kind for name, _, kind in columns if name in names)
+    return [f'{name}.{kind}' for name in names for kind in kinds if f'{name}.{kind}' not in history]
 
 # %% ../../nbs/01_core.files.ipynb #08b7d0c0
 def worker_order(history: pd.DataFrame # of a run
@@ -288,7 +295,7 @@ def locked(folder: Path, # to be written; it is made if it is missing
         try: lock.execute('begin exclusive')
         except sqlite3.OperationalError as e:
             if 'locked' in str(e): raise ValueError(busy) from None
-            warnings.warn(f'{folder} cannot be locked ({e}); see to it that no other process writes there.')
+            warnings.warn(f'{folder} cannot be locked ({e}); see to it that no other process writes there.', stacklevel=3)
         except sqlite3.DatabaseError: raise FileProblem(f'{path} is damaged: remove it.') from None
         yield
     finally: lock.close()

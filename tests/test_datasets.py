@@ -6,7 +6,6 @@ import ast, json
 
 import pandas as pd
 import pytest
-import soundfile
 from conftest import root, run
 from typer.testing import CliRunner
 

@@ -32,9 +32,9 @@ def read_facts(store):
     path = Path(store) / manifest_name
     if not path.exists(): return None
     try: facts = json.loads((pq.read_schema(path).metadata or {}).get(b'mtssl', b'{}'))
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, ValueError): # of Arrow, which has its own kinds of them, and of JSON
         raise ValueError(f'{path} is damaged: remove it and build the corpus again.') from None
-    if facts.get('version') != _version: raise ValueError(
+    if not isinstance(facts, dict) or facts.get('version') != _version: raise ValueError(
         f'{path} is not the manifest of a corpus that this version of mtssl can read: remove the folder and build it again.')
     return facts
 

@@ -139,7 +139,8 @@ def build_store(sources: Annotated[list[Path], typer.Argument(metavar='SOURCES',
     hours = corpus.seconds / 3600
     done = dict(store=out, tracks=len(corpus), hours=hours, sr=sr, groups=groups, left_out=problems,
                 notes=corpus.note_counts, passed_over=corpus.passed_over)
-    if not len(corpus): raise Failed(f'None of the {len(problems):,} files could be used, so {out} holds no tracks.', done)
+    if not len(corpus):
+        raise Failed(f'None of the {len(problems):,} files could be used, so {out} holds no tracks.', done)
     say(f'{out}: {len(corpus):,} tracks, {hours:.2f} hours at {sr:,} Hz, {groups:,} groups')
     return done
 
@@ -221,7 +222,8 @@ def pretrain(context: typer.Context,
              device: Device = None, jobs: Jobs = None):
     "Pre-train an encoder on a folder of music."
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs,
-                    crops_per_epoch=crops_per_epoch, seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd, sr=sr, seed=seed)
+                    crops_per_epoch=crops_per_epoch, seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd,
+                    sr=sr, seed=seed)
     given = [k for k in (*settings, 'probe_on', 'stream') if context.get_parameter_source(k).name == 'COMMANDLINE']
     where = dict(save_every=save_every, device=device, jobs=jobs)
     if resume: _resume(out, sources, start, given, **where)
@@ -240,13 +242,18 @@ def _begin(sources, out, settings, start, probe_on, stream, **where):
              on_corpus=show_corpus, quiet=asked.quiet, **where, **settings)
 
 def _resume(out, sources, start, given, **where):
-    if sources: raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {sources[0]}.')
-    if start: raise ValueError('--resume continues a run in its own folder, and --from begins another one; give one of them.')
-    if given: raise ValueError(f"--resume continues with the run's own settings; leave out --{given[0].replace('_', '-')}.")
+    if sources:
+        raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {sources[0]}.')
+    if start:
+        raise ValueError('--resume continues a run in its own folder, and --from begins another one; give one of them.')
+    if given:
+        option = given[0].replace('_', '-')
+        raise ValueError(f"--resume continues with the run's own settings; leave out --{option}.")
     from mtssl.core.files import read_config
     from mtssl.pretraining.runs import resume
     resume(out, cbs=_online_probes(read_config(out).get('probe')), quiet=asked.quiet, **where)
 
+# %% ../../nbs/82_app.cli.ipynb #55b520f6
 def _online_probes(name): # the probe that runs along, if there is to be one
     if not name: return []
     from mtssl.probing.probe_callback import NamedProbe
@@ -334,7 +341,8 @@ def _finetuned(model, labelled, amounts, device):
     from mtssl.encoding.encoder import Encoder
     from mtssl.probing.finetuning import finetune
     encoder, name = Encoder.from_pretrained(model, device=device), f'encoder {getattr(model, "name", model)}'
-    return [finetune(encoder, labelled, task, name=name, amount=amount) for amount in amounts for task in labelled.tasks]
+    tune = lambda task, amount: finetune(encoder, labelled, task, name=name, amount=amount)
+    return [tune(task, amount) for amount in amounts for task in labelled.tasks]
 
 def _checked_amounts(probe, amounts):
     "The amounts of labels; raises `ValueError` for one, or for a kind of probe, that there cannot be"
@@ -392,7 +400,8 @@ def probe(model: Model,
     if tuned: results += _finetuned(model, labelled, shares, device)
     scores = save_results(results, out) if out else scores_table(results)
     metrics = ', '.join(dict.fromkeys(scores['metric']))
-    show_scores(scores.assign(features=row_names(scores)).to_dict('records'), f'{labelled.name}: {metrics}, with 95 % intervals ({probe})')
+    rows = scores.assign(features=row_names(scores)).to_dict('records')
+    show_scores(rows, f'{labelled.name}: {metrics}, with 95 % intervals ({probe})')
     if out: say(f"{out/'scores.csv'}")
     return dict(set=labelled.name, out=out, scores=scores, left_out=labelled.left_out, notes=labelled.notes)
 
@@ -421,7 +430,8 @@ def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=
     show_scores(best_rows(report['summary'], report['ranking']).to_dict('records'),
                 f"Baselines and best rows, with 95 % intervals ({command}, {report['cpu_seconds'] / 60:.0f} CPU minutes)")
     say(f"{out/'report.html'}")
-    facts = dict(out=out, report=out/'report.html', **{k: report[k] for k in ('command', 'cpu_seconds', 'verdict', 'scores', 'absent', 'failed')})
+    kept = 'command', 'cpu_seconds', 'verdict', 'scores', 'absent', 'failed'
+    facts = dict(out=out, report=out/'report.html', **{k: report[k] for k in kept})
     if failed := report['failed']:
         first = ': '.join(next(iter(failed.items())))
         raise Failed(f"{len(failed)} of the jobs failed, such as {first} The same command tries them again.", facts)
@@ -434,8 +444,9 @@ def _dry_run(plan, out, jobs):
     absent = absent_sets(plan) if plan.optional else {}
     show_problems(absent, what='set')
     table = estimate(plan, out, quiet=asked.quiet)
-    show_table([{'encoder, workers, weighting': f'{r.encoder}, {r.workers}, {r.weighting}', 'cells': r.cells, 'finished': r.finished,
-                 'CPU s': round(r.cpu_seconds), 'known by': r.source} for r in table.itertuples()], 'CPU seconds of one cell')
+    row = lambda r: {'encoder, workers, weighting': f'{r.encoder}, {r.workers}, {r.weighting}', 'cells': r.cells,
+                     'finished': r.finished, 'CPU s': round(r.cpu_seconds), 'known by': r.source}
+    show_table([row(r) for r in table.itertuples()], 'CPU seconds of one cell')
     say(plan_in_words(plan, table, process_count(jobs)))
     return dict(study=plan.question, out=out, jobs=process_count(jobs), cells=table, absent=absent)
 

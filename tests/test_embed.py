@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from conftest import broken, mtssl, run
-from mtssl.encoding.encoder import encoders
+from conftest import broken, killed, mtssl, run
+from mtssl.encoding.encoder import Encoder, encoders
 
 measured = '''
 import resource, sys
@@ -76,3 +76,95 @@ def test_killed_and_resumed_in_flat_memory(installed, model, many, tmp_path):
     assert whole == [1000, 1000]
     assert pq.read_table(tmp_path/'killed.parquet').equals(pq.read_table(tmp_path/'whole.parquet'))
     assert large - small < 15, f'100 clips took {small} MB at most, 1000 took {large} MB'
+
+
+def test_a_killed_folder_of_npys(model, many, tmp_path):
+    "One npy per track: what is whole is kept, nothing is half written, and in the end all is as if nothing had happened"
+    from mtssl.embedding.collection import embed_collection
+    from mtssl.embedding.vector_files import read_embeddings
+    torch.set_num_threads(1)
+    embed = lambda out: embed_collection(model, many/'a', tmp_path/out, device='cpu', jobs=1, quiet=True)
+    embed('whole')
+    written = lambda: list((tmp_path/'killed').rglob('*.npy'))
+    killed(lambda: embed('killed'), lambda: len(written()) >= 10)
+    kept = {path: path.stat().st_mtime_ns for path in written()}
+    assert 10 <= len(kept) < 100
+    found = embed('killed')
+    assert found['files'] == 100 and found['new'] <= 100 - len(kept) + 1 and sum(path.stat().st_mtime_ns == t for path, t in kept.items()) >= len(kept) - 1
+    a, b = (read_embeddings(tmp_path/name) for name in ('whole', 'killed'))
+    assert a.paths == b.paths and np.array_equal(a.embeddings, b.embeddings)
+    files = [{p.relative_to(tmp_path/name) for p in (tmp_path/name).rglob('*')} for name in ('whole', 'killed')]
+    assert files[0] == files[1] and not list(tmp_path.glob('*.journal'))
+
+
+def test_a_killed_probe(model, tmp_path):
+    "The embeddings that a probe had finished are not made again, and the scores are those of an undisturbed probe"
+    from mtssl.probing.baselines import embed_set
+    from mtssl.probing.datasets import synth
+    from mtssl.probing.probes import probe_all
+    from mtssl.probing.saved_results import save_results
+    torch.set_num_threads(1)
+    dataset, encoder, encoded = synth(40, 20, 1., jobs=1, quiet=True), Encoder.from_pretrained(model, device='cpu'), []
+    layers = encoder.layers
+    encoder.layers = lambda wave, *rest: encoded.extend(wave) or layers(wave, *rest)
+
+    def probe(name):
+        vectors = embed_set(encoder, dataset, cache=tmp_path/name/'embeddings', bs=1, quiet=True)
+        save_results(probe_all({'model': vectors}, dataset, ['style'], 'knn(k=(5,))'), tmp_path/name)
+
+    def kept():
+        try: return sqlite3.connect(f"file:{tmp_path/'killed'/'embeddings'/'embeddings.sqlite'}?mode=ro", uri=True).execute('select count(*) from kept').fetchone()[0]
+        except sqlite3.Error: return 0
+    probe('whole')
+    killed(lambda: probe('killed'), lambda: kept() >= 5)
+    before = kept()
+    assert len(encoded) == 60 and 5 <= before < 60 and not (tmp_path/'killed'/'scores.csv').exists()
+    probe('killed')
+    assert len(encoded) == 60 + 60 - before
+    assert (tmp_path/'killed'/'scores.csv').read_text() == (tmp_path/'whole'/'scores.csv').read_text()
+
+
+def test_damaged_journal(model, tmp_path):
+    "A journal that is cut, overwritten or changed anywhere: the work is done again as far as it is lost, or one sentence says what to remove"
+    import random, shutil
+    from mtssl.embedding.collection import embed_collection
+    from mtssl.encoding.encoder import Encoder
+    encoder, songs = Encoder.from_pretrained(model), tmp_path/'songs'
+    songs.mkdir()
+    for i in range(6): soundfile.write(songs/f'{i}.wav', .1 * np.random.default_rng(i).normal(size=22_050), 22_050)
+    embed = lambda out: embed_collection(encoder, songs, tmp_path/out, jobs=1, quiet=True)
+    embed('whole.npz')
+    whole, journal = np.load(tmp_path/'whole.npz')['embeddings'], tmp_path/'part.npz.journal'
+    (songs/'6.wav').write_bytes((songs/'5.wav').read_bytes())
+
+    def stop(*_, **__): raise KeyboardInterrupt
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mtssl.embedding.collection.write_npz', stop)
+        with pytest.raises(KeyboardInterrupt): embed('part.npz')
+    shutil.copytree(journal, tmp_path/'kept')
+    data, rng, again = (journal/'embeddings.sqlite').read_bytes(), random.Random(0), 0
+    flipped = [data[:i] + bytes([data[i] ^ 1 << rng.randrange(8)]) + data[i + 1:] for i in rng.sample(range(len(data)), 12)]
+    for damaged in (b'', b'music' * 100, data[:len(data) // 2], data[:100] + bytes(2000) + data[2100:], *flipped):
+        shutil.rmtree(journal, ignore_errors=True)
+        shutil.copytree(tmp_path/'kept', journal)
+        for file in journal.glob('embeddings.sqlite-*'): file.unlink()
+        (journal/'embeddings.sqlite').write_bytes(damaged)
+        try: embed('part.npz')
+        except (OSError, ValueError) as e:
+            assert str(journal) in str(e) and len(str(e).splitlines()) == 1, repr(e)
+            again += 1
+            continue
+        assert np.array_equal(np.load(tmp_path/'part.npz')['embeddings'][:6], whole)
+        (tmp_path/'part.npz').unlink()
+    assert again < 8, 'most damage should be mended'
+
+
+def test_weights_that_are_no_numbers(installed, model, music, tmp_path):
+    import safetensors.torch, shutil
+    bad = shutil.copytree(model, tmp_path/'bad')
+    weights, = bad.glob('*.safetensors')
+    tensors = safetensors.torch.load_file(weights)
+    next(t for t in tensors.values() if t.is_floating_point()).view(-1)[0] = float('nan')
+    safetensors.torch.save_file(tensors, weights)
+    done = run(installed.mtssl, 'embed', bad, music, '--out', tmp_path/'all.npz', '--device', 'cpu', env=installed.env, check=False)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1 and not (tmp_path/'all.npz').exists(), done.stderr

@@ -389,7 +389,8 @@ def probe(model: Model,
           strict: Annotated[bool, typer.Option('--strict', help='Stop if a clip cannot be loaded, rather than leave it out.')] = False,
           device: Device = None):
     "Probe a model on a labelled set, beside its baselines."
-    from mtssl.probing.probes import probe_amounts, row_names, save_results, scores_table
+    from mtssl.probing.probes import probe_amounts, row_names, scores_table
+    from mtssl.probing.saved_results import save_results
     from mtssl.probing.baselines import encoder_features
     shares, tuned, device = _checked_amounts(probe, amounts), probe == 'finetune', chosen_device(device)
     model, chosen = Path(model) if Path(model).is_dir() else model, chosen_layers(layers)

@@ -5,19 +5,16 @@
 # %% auto #0
 __all__ = ['ProbeResult', 'labelled_rows', 'predictions_table', 'resolve_task', 'probe', 'amount_name', 'mean_score', 'probe_all',
            'scores_table', 'row_names', 'score_text', 'wide', 'probe_amounts', 'Difference', 'paired_difference',
-           'differences_table', 'save_results', 'load_results']
+           'differences_table']
 
 # %% ../../nbs/65_probing.probes.ipynb #6a20d36d
-import json
 import numpy as np
 import pandas as pd
 import re
 import warnings
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
-from urllib.parse import quote
 
 from ..core.checks import Limit, check_numbers
 from .labelled import LabelledSet, Task, check_table, check_task, task_types
@@ -352,45 +349,3 @@ def differences_table(results: list, # `ProbeResult`s
             rows.append(dict(features=name, probe=kind, amount=amount, baseline=baseline, task=task, metric=d.metric,
                              difference=d.value, low=d.low, high=d.high, p=d.p, n=d.n))
     return pd.DataFrame(rows)
-
-# %% ../../nbs/65_probing.probes.ipynb #ff39aa69
-_facts = [f.name for f in fields(ProbeResult) if f.name != 'predictions']
-_about = ['features', 'probe', 'amount', 'repetition'] # columns beside the predictions
-_once = dict(model='probe', labels='amount', run='repetition') # names that drafts of version 0.1.0 wrote
-
-def save_results(results: list, # `ProbeResult`s
-                 folder, # made if needed; files of these names in it are replaced
-                 **arguments # of `scores_table`
-                ) -> pd.DataFrame: # the scores
-    "Write `scores.csv`, `results.json` and `predictions/TASK.parquet`"
-    folder, scores = Path(folder), scores_table(results, **arguments)
-    (folder/'predictions').mkdir(parents=True, exist_ok=True)
-    scores.to_csv(folder/'scores.csv', index=False)
-    (folder/'results.json').write_text(json.dumps([{k: getattr(r, k) for k in _facts} for r in results], indent=1, default=float) + '\n')
-    for task in dict.fromkeys(r.task for r in results):
-        parts = [r.predictions.assign(result=i, **{c: getattr(r, c) for c in _about}) for i, r in enumerate(results) if r.task == task]
-        rows = pd.concat(parts, ignore_index=True)
-        front = ['result', *_about]
-        rows[front + [c for c in rows if c not in front]].to_parquet(_predictions(folder, task), index=False)
-    return scores
-
-def _predictions(folder, task): return folder/'predictions'/f'{quote(task, safe=" ")}.parquet'
-
-# %% ../../nbs/65_probing.probes.ipynb #ce2b5ec6
-def load_results(folder # written by `save_results`
-                ) -> list: # `ProbeResult`s
-    "The results in a folder, as they were; raises `ValueError` where there are none, or another version wrote them"
-    folder = Path(folder)
-    if not (folder/'results.json').is_file():
-        raise ValueError(f"There are no results in {str(folder)!r}: it has no results.json.")
-    known = [{_once.get(k, k): v for k, v in facts.items()} for facts in json.loads((folder/'results.json').read_text())]
-    if odd := [k for facts in known for k in facts if k not in _facts]:
-        raise ValueError(f"Another version of mtssl wrote the results in {str(folder)!r}: "
-                         f"this one does not know {odd[0]!r}.")
-    tables = {task: pd.read_parquet(_predictions(folder, task)) for task in dict.fromkeys(facts['task'] for facts in known)}
-    return [ProbeResult(**facts, predictions=_predictions_of(tables[facts['task']], i)) for i, facts in enumerate(known)]
-
-def _predictions_of(table, i):
-    "The predictions of result `i` alone"
-    rows = table[table['result'] == i].drop(columns=['result', *_about, *_once], errors='ignore')
-    return rows.dropna(axis=1, how='all').reset_index(drop=True)

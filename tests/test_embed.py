@@ -143,7 +143,7 @@ def test_damaged_journal(model, tmp_path):
         with pytest.raises(KeyboardInterrupt): embed('part.npz')
     shutil.copytree(journal, tmp_path/'kept')
     data, rng, again = (journal/'embeddings.sqlite').read_bytes(), random.Random(0), 0
-    flipped = [data[:i] + bytes([data[i] ^ 1 << rng.randrange(8)]) + data[i + 1:] for i in rng.sample(range(len(data)), 12)]
+    flipped = [data[:i] + bytes([data[i] ^ 1 << rng.randrange(8)]) + data[i + 1:] for i in rng.sample(range(len(data)), 6)]
     for damaged in (b'', b'music' * 100, data[:len(data) // 2], data[:100] + bytes(2000) + data[2100:], *flipped):
         shutil.rmtree(journal, ignore_errors=True)
         shutil.copytree(tmp_path/'kept', journal)
@@ -156,7 +156,7 @@ def test_damaged_journal(model, tmp_path):
             continue
         assert np.array_equal(np.load(tmp_path/'part.npz')['embeddings'][:6], whole)
         (tmp_path/'part.npz').unlink()
-    assert again < 8, 'most damage should be mended'
+    assert again < 5, 'most damage should be mended'
 
 
 def test_weights_that_are_no_numbers(installed, model, music, tmp_path):

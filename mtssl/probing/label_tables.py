@@ -8,7 +8,6 @@ __all__ = ['splits', 'split_synonyms', 'counted', 'few', 'rows_named', 'table_ro
 
 # %% ../../nbs/59_probing.label_tables.ipynb #39fb0c8d
 import csv
-import numpy as np
 import os
 import pandas as pd
 import posixpath

@@ -100,12 +100,16 @@ def read_json(path, # of a JSON file
 # %% ../../nbs/01_core.files.ipynb #0ed61d0f
 def read_csv(path, # of a CSV file that was written by this package
              columns=(), # names that must be there
+             numbers=(), # those of them that must hold numbers
              missing: str = None, # what to say if it is not there
              **how # as `pandas.read_csv` takes it
             ) -> pd.DataFrame:
     "The table; raises `FileProblem`"
     with opening(path, 'a table of comma-separated values', missing) as path: table = pd.read_csv(path, **how)
-    return _with_columns(path, table, columns)
+    table = _with_columns(path, table, [*columns, *numbers])
+    text = [c for c in numbers if not pd.api.types.is_numeric_dtype(table[c]) or table[c].isna().any()]
+    if text: raise FileProblem(f'{path} has values that are not numbers in its column {text[0]!r}.')
+    return table
 
 def read_parquet(path, # of a Parquet file
                  columns=() # names that must be there

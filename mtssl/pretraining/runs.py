@@ -98,7 +98,9 @@ def last_cosines(out: Path, # the run folder
                  names: list # the workers
                 ) -> pd.DataFrame: # `[K, K]`
     "The cosines of the workers' gradients after a run's last epoch"
-    pairs = read_csv(Path(out)/'cosines.csv', ['epoch', 'worker', 'other', 'cosine'])
+    path = Path(out)/'cosines.csv'
+    pairs = read_csv(path, ['worker', 'other'], numbers=['epoch', 'cosine'])
+    if other := {*pairs.worker, *pairs.other} - set(names): raise FileProblem(f'{path} has cosines of {min(map(str, other))}, which is no worker of this run.')
     square = pd.DataFrame(np.eye(len(names)), names, names)
     for p in pairs[pairs.epoch == pairs.epoch.max()].itertuples():
         square.loc[p.worker, p.other] = square.loc[p.other, p.worker] = p.cosine

@@ -70,7 +70,9 @@ def _set_lengths(self: _Soundfile, part):
     f = self.file
     counted = part.kind != 'mp3' or part.counted
     known = f.frames if f.frames < 2**60 and counted else round(part.seconds * f.samplerate) if part.seconds else None
-    self.frames, guessed = known, f.frames >= 2**60 or f.format == 'MP3' and not part.kind
+    held = round(part.seconds * f.samplerate) if part.kind in ('mp3', 'flac') and part.seconds else known
+    self.frames = held if known and held < known - .2 * f.samplerate else known
+    guessed = f.frames >= 2**60 or f.format == 'MP3' and not part.kind
     self.promised = None if known is None or guessed else round(known / max(part.share, 1e-9))
     self.tolerance, self.run_in = (.2 if f.format == 'MP3' else .01), (.5 if f.format in ('MP3', 'OGG') else .1)
 

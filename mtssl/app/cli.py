@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 from .. import __version__
+from ..core.checks import check_numbers
 from .console import (Commands, Device, Failed, Jobs, Layers, Model, Out, Rate, Window, among, asked,
                                chosen_device, chosen_layers, say, show_problems, show_scores, show_table, warn)
 from .lists import names
@@ -392,6 +393,7 @@ def probe(model: Model,
     from mtssl.probing.probes import probe_amounts, row_names, scores_table
     from mtssl.probing.saved_results import save_results
     from mtssl.probing.baselines import encoder_features
+    check_numbers(window=window)
     shares, tuned, device = _checked_amounts(probe, amounts), probe == 'finetune', chosen_device(device)
     model, chosen = Path(model) if Path(model).is_dir() else model, chosen_layers(layers)
     labelled = _open_set(dataset, strict)

@@ -23,7 +23,7 @@ from ..core.report import write_report
 from ..core.checks import check_numbers, check_out, limits
 from ..music.corpus import Corpus, build_corpus
 from ..music.crop_stream import stream_dls
-from ..music.crops import corpus_dls
+from ..music.crops import check_crops, corpus_dls
 from ..encoding.encoder import Encoder, count_parameters, encoders
 from ..encoding.saved import class_and_arguments, model_folder
 from .distortions import make_distortions
@@ -57,6 +57,7 @@ class Settings:
 # %% ../../nbs/46_pretraining.runs.ipynb #72d8951c
 def _check_ranges(settings):
     check_numbers(**{name: value for name, value in asdict(settings).items() if name in limits})
+    check_crops(settings.short, settings.silence)
     for name in 'encoder', 'weighting':
         value = getattr(settings, name)
         if not isinstance(value, str):
@@ -111,6 +112,7 @@ def _few_clips(name, worst): # a sentence about a worker whose loss comes from a
     return (f'{worst.iloc[-1]:.0%} of the loss of {name} come from the worst 1 % of the validation clips: '
             'they are unlike the others, as silence is unlike music. ')
 
+# %% ../../nbs/46_pretraining.runs.ipynb #37750406
 def report_run(out: Path # the run folder
               ) -> Path: # of report.html
     "Draw a run's history into `report.html`"
@@ -147,6 +149,7 @@ def pretrain(
     if extra := set(settings) - set(names):
         raise ValueError(f"There is no setting named {min(extra)!r}; the settings are {', '.join(names)}.")
     settings = Settings(**settings) if start is None else settings_from(start, settings)
+    check_settings(settings, device)
     save = SaveRun(out, keep_every, seconds_of(save_every))
     with locked(out, _busy(out)), naming_full_disk(out, _make_room):
         if (out/'checkpoints'/'last.pt').exists():
@@ -171,6 +174,7 @@ def resume(
         raise ValueError(f'{out} is a saved encoder, not a run that can be continued.')
     source = out/'corpus' if (out/'corpus').exists() else config['source']
     settings, stream = _settings_of(config, out), config.get('stream', False)
+    check_settings(settings, device)
     save = SaveRun(out, keep_every, seconds_of(save_every))
     with locked(out, _busy(out)), naming_full_disk(out, _make_room):
         return _run(source, save, settings, stream, cbs, device, jobs, quiet, start=config.get('start'))
@@ -182,7 +186,6 @@ def _busy(out): return f'Another process is writing the run in {out}: wait until
 # %% ../../nbs/46_pretraining.runs.ipynb #bab80a9d
 def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=None, start=None):
     s, out = settings, save.folder
-    check_settings(s, device)
     if stream: opened = _open_stream(source, s, device, jobs)
     else: opened = _open_crops(source, out, s, device, jobs, quiet, on_corpus)
     learn = pretrain_learner(

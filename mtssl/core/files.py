@@ -108,7 +108,7 @@ def read_csv(path, # of a CSV file that was written by this package
     with opening(path, 'a table of comma-separated values', missing) as path: table = pd.read_csv(path, **how)
     table = _with_columns(path, table, [*columns, *numbers])
     text = [c for c in numbers if not pd.api.types.is_numeric_dtype(table[c]) or table[c].isna().any()]
-    if text: raise FileProblem(f'{path} has values that are not numbers in its column {text[0]!r}.')
+    if len(table) and text: raise FileProblem(f'{path} has values that are not numbers in its column {text[0]!r}.')
     return table
 
 def read_parquet(path, # of a Parquet file

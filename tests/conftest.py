@@ -3,7 +3,7 @@
 The environment's interpreter has the dependencies of the one that runs pytest, but not its (editable) `mtssl`. The tests' own
 process, and whatever it starts, finds the wheel's `mtssl` before that of the checkout.
 """
-import os, shutil, subprocess, sys, sysconfig, tempfile
+import os, shutil, signal, subprocess, sys, sysconfig, tempfile, time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -121,3 +121,18 @@ def music(tmp_path_factory):
 
 
 def mtssl(installed, *words, **kw): return run(installed.mtssl, *words, env=installed.env, **kw)
+
+
+def killed(work, when, seconds=120):
+    "Let a process do `work` until `when()` is true, and end it as a power cut does: this process, forked, so that nothing is imported again"
+    if not (pid := os.fork()):
+        silent = os.open(os.devnull, os.O_WRONLY)
+        for stream in 1, 2: os.dup2(silent, stream)
+        try: work()
+        finally: os._exit(0)
+    end = time.time() + seconds
+    while not when():
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0) and time.time() < end, 'it ended, or made no progress, before it could be killed'
+        time.sleep(.002)
+    os.kill(pid, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL

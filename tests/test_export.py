@@ -1,10 +1,10 @@
 """An exported encoder where this package is not: a fresh process with NumPy and ONNX Runtime alone."""
-import sys
+import sys, time
 
 import numpy as np
 import pytest
 import torch
-from conftest import run
+from conftest import killed, run
 from mtssl.app.cli import app
 from mtssl.encoding.encoder import default_layers, encoders, pool
 from mtssl.encoding.encoder import Encoder
@@ -44,9 +44,29 @@ def test_deployed(installed, folder):
     for name, x in wanted.items(): assert np.abs(found[name] - x.numpy()).max() < 1e-4 * x.abs().max(), name
 
 
-@pytest.mark.parametrize('out, absent, message', [('model.h5', None, 'neither in .onnx nor in .pt2'), ('new.onnx', 'onnxscript', "needs onnxscript: pip install 'mtssl[export]'")])
+@pytest.mark.parametrize('out, absent, message', [('model.h5', None, 'neither in .onnx nor in .pt2'), ('new.onnx', 'onnxscript', 'needs onnxscript: pip install "onnxscript>=')])
 def test_one_sentence(out, absent, message, folder, monkeypatch):
     "Another ending, or a missing extra"
     if absent: monkeypatch.setitem(sys.modules, absent, None)
     done = CliRunner().invoke(app, ['export', str(folder/'model'), '--out', str(folder/out)])
     assert done.exit_code == 1 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1 and not (folder/out).exists(), done.output
+
+
+def test_killed(folder, tmp_path):
+    "While it records, and in the instant before the file takes its place: there is no file, and nothing that hinders the next attempt"
+    from mtssl.encoding import export
+    torch.set_num_threads(1)
+    encoder = Encoder.from_pretrained(folder/'model', device='cpu')
+    begun, part = tmp_path/'begun', tmp_path/'model.pt2.part'
+
+    def record():
+        begun.touch()
+        export.export_program(encoder, tmp_path/'model.pt2', device='cpu')
+    killed(record, begun.exists)
+    assert {p.name for p in tmp_path.iterdir()} == {'begun'}
+
+    def write(content): export.write_atomically(tmp_path/'model.pt2', lambda path: (path.write_bytes(content), time.sleep(60)))
+    killed(lambda: write(b'half'), lambda: part.exists() and part.stat().st_size == 4)
+    assert not (tmp_path/'model.pt2').exists()
+    export.write_atomically(tmp_path/'model.pt2', lambda path: path.write_bytes(b'whole'))
+    assert (tmp_path/'model.pt2').read_bytes() == b'whole' and not part.exists()

@@ -20,7 +20,7 @@ import platform
 import pyarrow.parquet as pq
 import sqlite3
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -288,21 +288,36 @@ def worker_order(history: pd.DataFrame # of a run
 
 # %% ../../nbs/01_core.files.ipynb #13fa135c
 @contextmanager
-def locked(folder: Path, # to be written; it is made if it is missing
+def locked(folder: Path, # to be written; it is made if it is missing, and removed again if nothing is in it
            busy: str # what to say if another process has it
           ):
     "Within it this process alone has the folder; raises `ValueError` if another has it"
-    path = Path(folder)/'lock.sqlite'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = sqlite3.connect(path, timeout=0, isolation_level=None)
+    folder = Path(folder)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = None
     try:
-        try: lock.execute('begin exclusive')
-        except sqlite3.OperationalError as e:
-            if 'locked' in str(e): raise ValueError(busy) from None
-            warnings.warn(f'{folder} cannot be locked ({e}); see to it that no other process writes there.', stacklevel=3)
-        except sqlite3.DatabaseError: raise FileProblem(f'{path} is damaged: remove it.') from None
+        while lock is None: lock = _take(folder/'lock.sqlite', busy)
         yield
-    finally: lock.close()
+    finally:
+        if lock:
+            with suppress(OSError): (folder/'lock.sqlite').unlink()
+            lock.close()
+        for place in made:
+            with suppress(OSError): place.rmdir()
+
+def _take(path, busy): # an open lock; None if another process has removed its file meanwhile
+    path.touch()
+    number, lock = path.stat().st_ino, sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        lock.execute('begin exclusive')
+        if path.exists() and path.stat().st_ino == number: return lock
+    except sqlite3.OperationalError as e:
+        if 'locked' in str(e): lock.close(); raise ValueError(busy) from None
+        warnings.warn(f'{path.parent} cannot be locked ({e}); see to it that no other process writes there.', stacklevel=4)
+        return lock
+    except sqlite3.DatabaseError: lock.close(); raise FileProblem(f'{path} is damaged: remove it.') from None
+    lock.close()
 
 # %% ../../nbs/01_core.files.ipynb #7af86406
 def versions() -> dict: # name -> version

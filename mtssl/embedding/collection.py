@@ -147,6 +147,7 @@ def check_place(self: _Work):
     if self.place == (_identity(self.out) if self.kind == 'npy' else None): return
     raise OSError(f'The folder {self.out} was removed or replaced while tracks were embedded, and its vectors with it; embed again.')
 
+# %% ../../nbs/52_embedding.collection.ipynb #6d498e5a
 @patch
 def keep(self: _Work, journal, file: _File, array, note: str = ''):
     "Put a vector into the journal, or into its own file; raises `ValueError` if its own file cannot be"
@@ -184,6 +185,7 @@ def forget_lost(self: _Work, journal) -> list: # paths
     for f in lost: journal._ask('delete from kept where name = ?', f.name)
     return [f.path for f in lost]
 
+# %% ../../nbs/52_embedding.collection.ipynb #0998fba8
 @patch
 def fill(self: _Work, journal, least, jobs, quiet):
     "Embed what is not in the journal; path -> what is wrong, of the tracks that could not be"
@@ -250,6 +252,7 @@ def embed_collection(
     next(walk_audio(folder), None) # is there such a folder?
     return _embed_all(work, folder, least, jobs, quiet)
 
+# %% ../../nbs/52_embedding.collection.ipynb #efe2152b
 def _embed_all(work, folder, least, jobs, quiet):
     "Do what is not done yet, then write everything"
     work.begin()

@@ -52,8 +52,7 @@ def _render(n, seconds, sr, seed, jobs, quiet, what):
 _limits = {name: Limit(1, 10**7, 'clips', whole=True) for name in ('train', 'test')}
 
 @datasets.register('synth', tasks='instrument, style, tempo, key', classes='10, 8, 10, 24', hours='2.5',
-                   licence='none needed',
-                   metric='accuracy', splits='train, test, from different seeds',
+                   licence='none needed', metric='accuracy', splits='train, test, from different seeds',
                    where='rendered by mtssl.music.synth.mix')
 def synth(train: int = 500, # clips for training
           test: int = 1000, # clips for testing
@@ -70,8 +69,7 @@ def synth(train: int = 500, # clips for training
     for seed in seeds: check_numbers(seed=seed)
     if seeds[0] == seeds[1]:
         raise ValueError(f"Training and test clips would be the same music, of seed {seeds[0]}; give two different seeds.")
-    parts = [_render(n, seconds, sr, seed, jobs, quiet, split) for split, n,
-             seed in zip(splits[::2], (train, test), seeds)]
+    parts = [_render(n, seconds, sr, seed, jobs, quiet, split) for split, n, seed in zip(splits[::2], (train, test), seeds)]
     path = [f'{split}/{i:05d}.wav' for split, n in (('train', train), ('test', test)) for i in range(n)]
     table = pd.concat([labels for _, labels in parts],
                       ignore_index=True).rename(columns=dict(tempo='bpm', tempo_class='tempo'))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import root, run, tracked, uv
 
-rooms = {re.sub(r'^\d+_', '', p.stem): int(p.stem[:2]) for p in tracked() if p.suffix == '.ipynb' and re.match(r'nbs/\d\d_', p.as_posix())}
+rooms = {re.sub(r'^\d+_', '', p.stem): p.stem for p in tracked() if p.suffix == '.ipynb' and re.match(r'nbs/\d\d_', p.as_posix())}  # name: how they stand in the folder
 modules = {'.'.join(p.with_suffix('').parts[1:]): root/p for p in tracked() if p.suffix == '.py' and p.parts[0] == 'mtssl' and len(p.parts) > 2 and p.stem[0] != '_'}
 
 
@@ -38,10 +38,10 @@ def test_rooms():
 
 
 def test_imports_lead_downwards():
-    "From a higher number to a lower one, in a module and within its functions; so there is no circle, between rooms or between wings"
+    "Only from rooms that stand before it in `nbs`, in a module and within its functions; so there is no circle, between rooms or between wings"
     upwards = [f'{name} (line {line}) imports {other}' for name, path in sorted(modules.items()) for other, line in imported(name, path)
                if other != name and rooms[other] >= rooms[name]]
-    if upwards: fail('A room imports only from rooms with lower numbers:', *sorted(set(upwards)))
+    if upwards: fail('A room imports only from rooms that stand before it in nbs:', *sorted(set(upwards)))
 
 
 def test_front_door(installed, tmp_path):

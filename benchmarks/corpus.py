@@ -23,7 +23,7 @@ from mtssl.music.synth.mix import synthesise
 
 
 def per_cpu_second(fetch, positions, repeat=3):
-    "Best of `repeat` rates, in crops a CPU-second, of `fetch` over batches of `positions`"
+    "Best of `repeat` rates, in crops per CPU-second, of `fetch` over batches of `positions`"
     def once():
         start = time.process_time()
         for batch in positions: fetch(batch)
@@ -50,7 +50,7 @@ def crops_and_building(seconds, n, files=8):
             crops = RandomCrops(corpus, seconds, n=16 * n, silence=silence)
             crops.plan()
             rates[silence] = per_cpu_second(crops.__getitem__, np.array_split(np.arange(16 * n), n))
-    print(f'random {seconds:g} s crops, one thread\n\n| read from | crops a CPU-second | store is faster by | building, CPU ms a minute of audio |\n|---|---:|---:|---:|')
+    print(f'random {seconds:g} s crops, one thread\n\n| read from | crops per CPU-second | store is faster by | building, CPU ms per minute of audio |\n|---|---:|---:|---:|')
     for kind, rate, built in rows: print(f'| {kind} files | {rate:,.0f} | {rates[None] / rate:,.0f} x | {built:,.0f} |')
     print(f'| store | {rates[None]:,.0f} | | |\n| store, silence=-60 | {rates[-60]:,.0f} | | |')
 

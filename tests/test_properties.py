@@ -126,7 +126,8 @@ wrong = {('synth', '--out', 'new'): ['--train', '--test', '--seconds', '--sr', '
          ('probe', 'model', 'music'): ['--window', '--amounts', '--layers', '--probe', '--device'], ('export', 'model'): ['--out', '--device'], ('demo', '--quick', '--out', 'new'): ['--jobs', '--device'],
          ('pretrain', 'music', '--out', 'new', '--device', 'cpu', '--jobs', '1'): ['--epochs', '--crops-per-epoch', '--seconds', '--silence', '--bs', '--lr', '--wd', '--sr', '--seed', '--save-every',
                                                                              '--encoder', '--workers', '--weighting', '--distortions', '--short', '--from', '--probe-on']}
-meant = {('--silence', ''), ('--distortions', ''), ('--probe-on', ''), ('--from', ''), ('--seed', '1000000000000'), ('--device', ''), ('--lr', '1e-300'), ('--wd', '1e-300'), ('--least', '1e-300')}
+meant = {('--silence', ''), ('--distortions', ''), ('--probe-on', ''), ('--from', ''), ('--seed', '1000000000000'), ('--device', ''), ('--lr', '1e-300'), ('--wd', '1e-300'), ('--least', '1e-300'),
+         ('--save-every', '1000000000000'), ('--save-every', '99999999999999999999999')}
 
 
 @pytest.fixture(scope='module')

@@ -11,6 +11,7 @@ _stop.only_at_start = True  # the console takes over with the command, see `erro
 
 
 def main():
+    "Run the command line"
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler: signal.signal(signal.SIGINT, _stop)
     from mtssl.app.cli import main as run
     run()

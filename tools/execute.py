@@ -1,7 +1,7 @@
 """Execute notebooks under the rules of `nbdev_test` and store their outputs, reproducibly.
 
     python tools/execute.py                 # every notebook
-    python tools/execute.py nbs/10_music.audio.ipynb nbs/index.ipynb
+    python tools/execute.py nbs/11_music.audio.ipynb nbs/index.ipynb
 
 Outputs are kept because the documentation site shows them. Warnings on standard error are not: they
 belong to the machine that ran the notebook, not to the lesson. Cells with `#| exec_doc` keep none: the site runs them anew.

@@ -68,7 +68,9 @@ def _size(job, future):
 
 # %% ../../nbs/11_music.decoding.ipynb #cef696a8
 @patch
-def submit(self: _Queue, job): return self.workers.submit(_decode, *job) if self.workers else _done(_decode, *job)
+def submit(self: _Queue, job):
+    "The future of one decode, in a process or in this one"
+    return self.workers.submit(_decode, *job) if self.workers else _done(_decode, *job)
 
 @patch
 def fill(self: _Queue):

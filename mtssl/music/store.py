@@ -25,7 +25,9 @@ manifest_columns = dict(path=pa.string(), group=pa.string(), shard=pa.int32(), o
 column_names = dict(frames='n_samples') # what a column of the file is called by everything else
 shown_columns = [column_names.get(c, c) for c in manifest_columns if c not in ('file', 'levels')]
 
-def shard_path(store, shard): return Path(store) / f'shard-{shard:05}.i16'
+def shard_path(store, shard):
+    "Where the samples of a shard are"
+    return Path(store) / f'shard-{shard:05}.i16'
 
 def read_facts(store):
     "Version, sample rate, number of shards and sources of the corpus in `store`; None if there is none"

@@ -285,4 +285,5 @@ def run_study(study: Study, # from `read_study` or `make_study`
                                   {name: dataset.left_out for name, dataset in sets.items()})
 
 def busy_study(out):
+    "The sentence for a study that another process holds"
     return f'Another process is at work on the study in {out}: wait until it ends, or choose another folder.'

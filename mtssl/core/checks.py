@@ -63,7 +63,7 @@ def check_numbers(own: dict | None = None, # name -> `Limit`, of names that `lim
 def _shown(value): return text if len(text := repr(value)) < 40 else text[:36] + '...'
 
 # %% ../../nbs/00_core.checks.ipynb #3446ecda
-_any_number, _any_count = Limit(-1e9, 1e9), Limit(-10_000_000, 10_000_000, whole=True)
+_any_number, _any_count = Limit(-10**9, 10**9), Limit(-10_000_000, 10_000_000, whole=True)
 
 def _argument_limit(name, parameter): # the limit of an argument, or None where no number is asked for
     default, kind = parameter.default, parameter.annotation

@@ -24,7 +24,7 @@ dev: .venv/.dev ## setup, and the tools to change and test the package
 	@touch .venv/.setup $@
 
 test: .venv/.dev ## all that CI runs
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS) tests
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS) --dist worksteal tests
 
 lint: .venv/.dev ## what ruff finds, for Python 3.10 on
 	.venv/bin/ruff check .

@@ -139,7 +139,9 @@ def test_json(music, tmp_path, monkeypatch):
     assert checked['tracks'] == built['tracks'] and checked['damaged'] == {}
     with open(tmp_path/'store'/'shard-00000.i16', 'r+b') as f: f.write(b'?!')
     assert len(call('corpus', 'check', 'store', code=1)['damaged']) == 1
-    assert {'part', 'state', 'found', 'advice'} == set(call('doctor')['findings'][0])
+    findings = call('doctor')['findings']
+    assert {'part', 'state', 'found', 'advice'} == set(findings[0])
+    assert {'Python', 'versions', 'imports', 'device', 'processor', 'memory', 'audio', 'this folder'} <= {f['part'] for f in findings}
     (tmp_path/'plan.yaml').write_text('encoders: {small: "tcn(width=16, blocks=2)"}\nweightings: [equal]\nworkers: [mfcc]\ncorpus: synth(clips=8, seconds=2)\n'
                                       'sets: ["synth(train=20, test=10, seconds=2)"]\npretrain: {epochs: 1, crops_per_epoch: 8, seconds: 1.5, bs: 4}\n')
     assert call('study', 'plan.yaml', '--dry-run')['cells'][0]['cells'] == 1

@@ -11,7 +11,7 @@ from conftest import root, tracked
 
 notebooks = sorted(p.relative_to('nbs').as_posix() for p in tracked() if p.suffix == '.ipynb' and p.parts[0] == 'nbs')
 limit = 240  # seconds a notebook may take
-preload = ['nbdev.test', 'matplotlib.pyplot', 'librosa', 'sklearn.pipeline', 'fastai.basics', 'torchaudio']
+preload = ['nbdev.test', 'matplotlib.pyplot', 'librosa.feature', 'librosa.beat', 'librosa.effects', 'sklearn.pipeline', 'fastai.basics', 'torchaudio', 'torchjd', 'timm', 'mir_eval.chord', 'pyarrow.parquet']
 
 
 def run_notebook(path, report):

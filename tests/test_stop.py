@@ -8,7 +8,8 @@ linux = pytest.mark.skipif(sys.platform != 'linux', reason='limits on the size o
 
 def stopped_at(module, python, env, *words):
     "The exit code, and what was said, of the command that gets SIGINT as soon as `module` is imported"
-    process = subprocess.Popen([python, '-W', 'ignore', '-X', 'importtime', '-m', 'mtssl', *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+    process = subprocess.Popen([python, '-W', 'ignore', '-X', 'importtime', '-m', 'mtssl', *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # which a shell's background jobs ignore
     said, sent = [], False
     for line in process.stderr:
         if not line.startswith('import time:'): said.append(line.rstrip('\n'))

@@ -195,6 +195,7 @@ _SaveEvery = Annotated[Optional[str], typer.Option(metavar='TIME', help='Write a
 _Crops = Annotated[Optional[int], typer.Option(help='Crops per epoch; by default as many as cover the audio once. '
                                                     '--stream needs it.')]
 
+# %% ../../nbs/82_app.cli.ipynb #b45c3fdb
 _stopped = ('What was done up to the last checkpoint is kept; go on with `mtssl pretrain --resume --out {out}`, or, before there is one, '
             'with the same command.')
 _examples = ['mtssl pretrain ~/Music --out runs/mine',

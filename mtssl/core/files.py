@@ -306,6 +306,7 @@ def locked(folder: Path, # to be written; it is made if it is missing, and remov
         for place in made:
             with suppress(OSError): place.rmdir()
 
+# %% ../../nbs/01_core.files.ipynb #0c9921c4
 def _take(path, busy): # an open lock; None if another process has removed its file meanwhile
     path.touch()
     number, lock = path.stat().st_ino, sqlite3.connect(path, timeout=0, isolation_level=None)

@@ -327,6 +327,7 @@ def _name_refusal(model, hop): # so that the runtime's error, which names the no
     node = next((n for n in model.graph.node if n.op_type == 'Gather' and n.input[0] == 'wave'), None)
     if node: node.name = f'wave_is_shorter_than_one_hop_of_{hop}_samples'
 
+# %% ../../nbs/36_encoding.export.ipynb #194648b7
 def _onnx_file(program: torch.export.ExportedProgram, # of `_trace`
                about: dict # of `metadata`
               ) -> tuple: # bytes, and a function that runs them
@@ -344,6 +345,7 @@ def _onnx_file(program: torch.export.ExportedProgram, # of `_trace`
     session = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
     return content, lambda wave: session.run(None, {'wave': wave.numpy()})
 
+# %% ../../nbs/36_encoding.export.ipynb #04e1f36b
 def export_onnx(encoder: Encoder, # in any mode
                 path, # of the file, `.onnx`
                 *, device=None # where the encoder runs to be compared with; None: a GPU where there is one, else the CPU

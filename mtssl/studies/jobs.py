@@ -25,6 +25,7 @@ from fastai.basics import Callback
 from itertools import product
 from pathlib import Path
 
+# %% ../../nbs/72_studies.jobs.ipynb #362c5987
 from ..core.registry import parse_spec
 from ..core.files import read_csv, read_npy, read_parquet, write_atomically
 from ..core.processes import can_import_script, without_script

@@ -129,6 +129,7 @@ def _check_keys(given):
         if k in given and (not isinstance(given[k], kind) or kind is int and isinstance(given[k], bool)):
             raise ValueError(f"{k} must be {_type_names[kind]}, and is {given[k]!r}.")
 
+# %% ../../nbs/71_studies.plan.ipynb #839f7519
 def make_study(given: dict, # what the file says
                root=None # the folder that `{root}` in `corpus` and `sets` stands for
               ) -> Study:

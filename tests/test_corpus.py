@@ -86,7 +86,7 @@ def test_full_disk(music, tmp_path, installed):
     "A limit on the size of files fails a write in its middle, as a full disk does"
     store, words = tmp_path/'store', [installed.mtssl, 'corpus', 'build', music, '--out', tmp_path/'store', '--quiet']
     done = subprocess.run([str(w) for w in words], env=installed.env, capture_output=True, text=True, preexec_fn=limit(3_000_000))
-    assert done.returncode == 1 and done.stderr.startswith('mtssl: The disk is full: make room') and f'in {store};' in done.stderr and done.stderr.count('\n') == 1, done.stderr
+    assert done.returncode == 1 and done.stderr.startswith('mtssl: The disk is full after') and f'in {store};' in done.stderr and done.stderr.count('\n') == 1, done.stderr
     assert 0 < journalled(store) < 500
     run(*words, env=installed.env)
     from mtssl.music.corpus import Corpus, check_corpus

@@ -13,7 +13,6 @@ import os
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sqlite3
 from collections import Counter, deque
 from contextlib import contextmanager
 from fastcore.basics import patch
@@ -23,6 +22,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..core.checks import check_numbers, check_out
+from ..core.files import is_full_disk
 from ..core.progress import progress_bar
 from .audio import AudioError, from_int16, is_audio_name, load_audio, sample_facts, to_int16
 from .decoding import decode_tracks
@@ -209,12 +209,10 @@ def _check_sources(store, sources, facts):
 def _disk_space(store, progress):
     "Turn the errors of a full disk into one sentence"
     try: yield
-    except (OSError, sqlite3.OperationalError) as e:
-        known = getattr(e, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if not known and not any(s in str(e) for s in ('disk is full', 'No space left')): raise
-        full = OSError(f'The disk is full after {progress():,.0f} tracks: make room and build again, '
-                       f'and the corpus in {store} will continue.')
-        full.errno = errno.ENOSPC
+    except Exception as e:
+        if not is_full_disk(e): raise
+        full = OSError(f'The disk is full after {progress():,.0f} tracks: make room and build again, which continues.')
+        full.errno, full.full = errno.ENOSPC, store
         raise full from None
 
 # %% ../../nbs/12_music.corpus.ipynb #3360be39

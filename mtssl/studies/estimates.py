@@ -8,7 +8,6 @@ __all__ = ['cells_table', 'StepTimes', 'time_cell', 'corpus_seconds', 'estimate'
 # %% ../../nbs/73_studies.estimates.ipynb #3920f81e
 import numpy as np
 import pandas as pd
-import soundfile
 import tempfile
 import time
 from fastai.basics import Callback
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from ..core.registry import parse_spec
 from ..core.progress import track
+from ..music.audio import AudioError, audio_info
 from ..music.sources import find_audio
 from ..music.corpus import Corpus, build_corpus
 from ..music.synth.mix import synthesise
@@ -66,8 +66,8 @@ def corpus_seconds(study: Study, store: Path) -> float:
         _, positional, given = parse_spec(source)
         return float(np.prod(([*positional, *(given[k] for k in ('clips', 'seconds') if k in given)] + [6.])[:2]))
     def seconds(path):
-        try: return soundfile.info(path).duration
-        except soundfile.LibsndfileError: return 0.
+        try: return audio_info(path).seconds
+        except AudioError: return 0.
     if not Path(source).exists(): raise ValueError(f'There is no music to pre-train on in {source}.')
     return sum(map(seconds, find_audio(source)))
 

@@ -11,13 +11,13 @@ import os
 os.environ['OMP_NUM_THREADS'] = '1'
 
 import argparse, json, platform, warnings
+import numpy as np
 import pandas as pd
 import torch
 from mtssl.core.files import versions
 from mtssl.encoding.encoder import calibrate, encoders
 from mtssl.encoding.export import _differences, _onnx_file, _program_file, _trace, metadata
 from mtssl.music.synth.mix import synthesise
-import numpy as np
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)

@@ -8,17 +8,20 @@ __all__ = ['progress_bar', 'track']
 # %% ../../nbs/02_core.progress.ipynb #a7db859a
 from collections.abc import Iterable, Iterator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn,
+                           TimeRemainingColumn, TransferSpeedColumn)
 
 # %% ../../nbs/02_core.progress.ipynb #29b67cd8
-_columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+_counts = dict(items=[MofNCompleteColumn()], bytes=[DownloadColumn(), TransferSpeedColumn()])
 
 def progress_bar(quiet: bool = False, # draw nothing
-                 *, console: Console = None # to draw on; None: standard error
+                 *, of: str = 'items', # what is counted: 'items', or 'bytes' with their rate
+                 console: Console = None # to draw on; None: standard error
                 ) -> Progress: # of rich: a context manager with `add_task` and `update`
     "A progress bar in the package's style, which draws only where it can be redrawn in place"
     console = console or Console(stderr=True)
-    return Progress(*_columns, console=console, disable=quiet or not (console.is_interactive or console.is_jupyter))
+    columns = TextColumn('{task.description}'), BarColumn(), *_counts[of], TimeElapsedColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, disable=quiet or not (console.is_interactive or console.is_jupyter))
 
 # %% ../../nbs/02_core.progress.ipynb #d655747c
 def track(items: Iterable, # to go through

@@ -24,6 +24,7 @@ from pathlib import Path
 from ..core.checks import check_numbers, check_out
 from ..core.files import is_full_disk
 from ..core.progress import progress_bar
+from ..core.shares import agree, find_parts, part_path, read_share
 from .audio import AudioError, from_int16, is_audio_name, load_audio, sample_facts, to_int16
 from .decoding import decode_tracks
 from .sources import Track, is_hugging_face, open_source, open_sources, tar_extensions
@@ -35,9 +36,7 @@ class Corpus:
     def __init__(self, store, # folder that `build_corpus` wrote
                  *, whole: bool = True): # compare the sizes of the shards with the manifest?
         facts, self.store = read_facts(store), Path(store)
-        if facts is None and (self.store / journal_name).exists():
-            raise ValueError(f'The corpus in {store} is unfinished: build it again, and it will continue.')
-        if facts is None: raise ValueError(f'There is no corpus in {store}: make one with build_corpus.')
+        if facts is None: raise ValueError(_no_corpus(store))
         self._begin(facts)
         if whole: self._check_shards()
 
@@ -57,6 +56,13 @@ class Corpus:
     def __repr__(self):
         left_out = f'; {len(self.problems):,} files left out' if len(self.problems) else ''
         return f'Corpus of {len(self):,} tracks, {self.seconds / 3600:.2f} hours at {self.sr:,} Hz{left_out}'
+
+def _no_corpus(store):
+    "Why there is none"
+    if parts := find_parts(store):
+        return f'The corpus in {store} is in parts of {max(parts).of} shares: when all are finished, `mtssl corpus join {store}` joins them.'
+    if (Path(store) / journal_name).exists(): return f'The corpus in {store} is unfinished: build it again, and it will continue.'
+    return f'There is no corpus in {store}: make one with build_corpus.'
 
 # %% ../../nbs/12_music.corpus.ipynb #fadbf6a5
 @patch
@@ -142,11 +148,13 @@ def _check_shards(self: Corpus):
 def _advice(self: Corpus): return f'`mtssl corpus check {self.store}` names the tracks that are lost; build the corpus again to decode them anew.'
 
 # %% ../../nbs/12_music.corpus.ipynb #dc6ccbf2
-def _count(sources):
-    "How many tracks there are, or None where only reading all would tell; raises `AudioError` if there are none"
+def _count(sources, share=None):
+    "How many tracks there are, of a share; None where only reading all would tell; raises `AudioError` if there are none in all shares"
     if any(is_hugging_face(s) or str(s).lower().endswith(tar_extensions) for s in sources): return None
     passed = Counter()
-    if total := sum(1 for s in sources for _ in open_source(s, passed=passed)): return total
+    if share and (total := sum(1 for _ in open_sources(sources, share=share))): return total
+    total = sum(1 for s in sources for _ in open_source(s, passed=passed))
+    if total: return 0 if share else total
     others = '; passed over: ' + counts_text(passed) if passed else ''
     raise AudioError(sources[0], 'no audio file in it or below' + others)
 
@@ -160,8 +168,7 @@ def _from_tracks(writer, tracks, least, jobs, advance):
     def changed():
         for track in tracks:
             if writer.known(track): advance(1); continue
-            writer.listed += 1
-            positions.append(writer.listed)
+            positions.append(writer.place(track))
             yield track
     for track, samples, facts in decode_tracks(changed(), writer.sr, least=least, jobs=jobs):
         writer.add(track, positions.popleft(), samples, facts)
@@ -215,30 +222,49 @@ def _disk_space(store, progress):
         full.errno, full.full = errno.ENOSPC, store
         raise full from None
 
+# %% ../../nbs/12_music.corpus.ipynb #b8cc761f
+def _place(store, share, waves, settings):
+    "The folder to write, which is a part of `store` for a share, and what to note there of it; raises `ValueError` where they do not fit"
+    if store is None and not share: return None, None
+    parts = store and find_parts(store)
+    if not share and parts: raise ValueError(
+        f'{store} holds parts of {max(parts).of} shares: build with --share, join them by `mtssl corpus join {store}`, or choose another folder.')
+    if not share: return store, None
+    if waves or store is None: raise ValueError('Only files can be shared out, into a store: name folders, lists or shards, and a folder to write.')
+    if read_facts(store): raise ValueError(f'The corpus in {store} is whole; it is brought up to date without --share.')
+    if (Path(store) / journal_name).exists(): raise ValueError(
+        f'Another process is writing the corpus in {store}, or was interrupted: finish that first, by the same command without --share or by `mtssl corpus join {store}`.')
+    agree(store, share, settings)
+    return part_path(store, share), dict(share=list(share), group=settings['group'])
+
 # %% ../../nbs/12_music.corpus.ipynb #3360be39
 def build_corpus(source, # what `open_source` takes, a list of those, or an iterable of `(name, wave)` or `(name, wave, group)` at `sr`
                  store, # folder to write; None: only the manifest, crops are decoded from the files
                  sr: int = 22050, # sample rate of the store, Hz
                  *, group='folder', # 'folder', 'top' (outermost folder), or a function from a track's name to its group
                  least: float = .95, # share of the length a file promises that must be there for it to be kept
+                 share=None, # such as '3/16': only this part of the files, into a part of the store, for `join_corpus`
                  shard_samples: int = 2**27, # size at which a new shard is begun, samples
                  jobs: int = None, # processes that decode; None: one per core
                  quiet: bool = False # no progress bar?
-                ) -> Corpus: # a `FileCorpus` without `store`
+                ) -> Corpus: # a `FileCorpus` without `store`; with `share` that of the part
     "Decode `source` into `store`, continue, or bring it up to date; raises `AudioError` if there is no audio, `OSError` if the disk is full"
     check_numbers(sr=sr, least=least, jobs=jobs)
     if store is not None: check_out(store, 'store')
+    (sources, waves), passed = _sort_source(source), Counter()
+    share = share and read_share(share)
+    total = None if waves else _count(sources, share)
+    store, about = _place(store, share, waves, dict(sr=sr, least=least, group=getattr(group, '__qualname__', group)))
     facts = store and read_facts(store)
     if facts and facts['sr'] != sr:
         raise ValueError(f"The corpus in {store} is at {facts['sr']} Hz; choose another folder for one at {sr} Hz.")
-    (sources, waves), passed = _sort_source(source), Counter()
-    named, total = ([], None) if waves else (_check_sources(store, sources, facts), _count(sources))
+    named = [] if waves else _check_sources(store, sources, facts)
     if store is None and (waves or total is None): raise ValueError('Only files can be read without a store: name a folder for it.')
     with progress_bar(quiet) as bar, _disk_space(store, lambda: bar.tasks[0].completed), \
-         StoreWriter(store, sr, shard_samples, least, bool(waves), not waves) as writer:
+         StoreWriter(store, sr, shard_samples, least, bool(waves), not waves, about) as writer:
         task = bar.add_task('decode audio', total=total)
         if waves: _from_arrays(writer, waves, lambda n: bar.advance(task, n))
-        else: _from_tracks(writer, open_sources(sources, group, passed), least, jobs, lambda n: bar.advance(task, n))
+        else: _from_tracks(writer, open_sources(sources, group, passed, share), least, jobs, lambda n: bar.advance(task, n))
         manifest = writer.finish(named, passed)
     return FileCorpus(manifest, sources[0]) if store is None else Corpus(store)
 

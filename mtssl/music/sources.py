@@ -16,12 +16,14 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from ..core.extras import needs
+from ..core.shares import Share
 from .audio import AudioError, passed_over_kind, path_problem
 
 # %% ../../nbs/11_music.sources.ipynb #3ef65cf2
@@ -35,6 +37,7 @@ class Track:
     modified: int = 0 # time of the last change, ns
     content: Callable = None # function without arguments that returns the bytes, where `file` is not a file on the disk
     problem: str = '' # why it cannot be read, where that is known already
+    position: int = None # its place among all tracks of all shares, where a share of them is listed
 
     def read(self): # bytes or None
         "The content, or None if `file` is to be opened"
@@ -114,9 +117,10 @@ def _text(name):
     text = os.fsencode(name).decode('utf-8', 'backslashreplace')
     return re.sub('[\\x00-\\x1f\\x7f]', lambda control: f'\\x{ord(control[0]):02x}', text)
 
-def _file_track(file, name, group):
-    "The track of a file on the disk, named `name`; `group` is a function of the name, or the group itself"
+def _file_track(file, name, group, share=None):
+    "The track of a file on the disk, named `name`; None if it is not in the share; `group` is a function of the name, or the group itself"
     path = _text(name)
+    if share and not share.holds(path): return None
     try: status = os.stat(file); size, modified = status.st_size, status.st_mtime_ns
     except (OSError, ValueError): size, modified = -1, 0 # decoding will say why
     return Track(path, os.path.abspath(file), group(path) if callable(group) else group, size, modified)
@@ -125,10 +129,11 @@ def _file_track(file, name, group):
 def folder_tracks(folder, # sub-folders included
                   group=folder_group, # function from a name to a group
                   prefix: str = '', # before every name
-                  passed: Counter = None # where to count the files that are passed over, by kind
-                 ): # yields `Track`s
+                  passed: Counter = None, # where to count the files that are passed over, by kind
+                  share: Share = None # of all tracks
+                 ): # yields `Track`s, with None in place of each that is not in the share
     "Every audio file of a folder, named from there; raises `AudioError` if it is not a folder"
-    for file in walk_audio(folder, passed): yield _file_track(file, prefix + file.relative_to(folder).as_posix(), group)
+    for file in walk_audio(folder, passed): yield _file_track(file, prefix + file.relative_to(folder).as_posix(), group, share)
 
 # %% ../../nbs/11_music.sources.ipynb #f9dc50d1
 def _open_text(file, **kwargs):
@@ -147,16 +152,18 @@ def _lines(file):
 # %% ../../nbs/11_music.sources.ipynb #ac50e559
 def list_tracks(file, # text, one path per line
                 group=folder_group, # function from a name to a group
-                prefix: str = '' # before every name
-               ): # yields `Track`s
+                prefix: str = '', # before every name
+                share: Share = None # of all tracks
+               ): # yields `Track`s, with None in place of each that is not in the share
     "The files that a list names, in its order"
-    for line in _lines(file): yield _file_track(Path(file).parent / line, prefix + Path(line).as_posix(), group)
+    for line in _lines(file): yield _file_track(Path(file).parent / line, prefix + Path(line).as_posix(), group, share)
 
 # %% ../../nbs/11_music.sources.ipynb #952262e1
 def table_tracks(file, # CSV, or TSV, with a column path and perhaps a column group
                  group=folder_group, # function from a name to a group, for rows without one
-                 prefix: str = '' # before every name
-                ): # yields `Track`s
+                 prefix: str = '', # before every name
+                 share: Share = None # of all tracks
+                ): # yields `Track`s, with None in place of each that is not in the share
     "The files that a table names, in its order; raises `ValueError` if it has no column `path`"
     with _open_text(file, newline='') as f:
         rows = csv.DictReader(f, delimiter='\t' if Path(file).suffix.lower() == '.tsv' else ',')
@@ -166,7 +173,7 @@ def table_tracks(file, # CSV, or TSV, with a column path and perhaps a column gr
                 raise ValueError(f"{file} has no column 'path'; its columns are {', '.join(columns) or 'none'}.")
             for row in rows:
                 path = row['path']
-                if path: yield _file_track(Path(file).parent / path, prefix + Path(path).as_posix(), row.get('group') or group)
+                if path: yield _file_track(Path(file).parent / path, prefix + Path(path).as_posix(), row.get('group') or group, share)
         except csv.Error as e: raise ValueError(f'{file} cannot be read as a table at line {rows.line_num}: {e}.') from None
 
 # %% ../../nbs/11_music.sources.ipynb #9cfb6918
@@ -187,22 +194,25 @@ def _splits(folder):
 
 # %% ../../nbs/11_music.sources.ipynb #098a5d04
 def hugging_face_tracks(folder, # that `save_to_disk` wrote
-                        prefix: str = '' # before every name
-                       ): # yields `Track`s
+                        prefix: str = '', # before every name
+                        share: Share = None # of all tracks: as many rows of each split, one after the other
+                       ): # yields `Track`s, with None in place of each that is not in the share
     """The rows of a data set on disk, named by split, number and file name; what cannot be read of it is the last track
 
     Raises `ValueError` if it has not one column of audio."""
     try:
-        for split, rows, column in _splits(folder): yield from _row_tracks(folder, prefix, split, rows, column)
+        for split, rows, column in _splits(folder): yield from _row_tracks(folder, prefix, split, rows, column, share or Share(1, 1))
     except (OSError, pa.ArrowException, KeyError) as e:
         reason = e.strerror if getattr(e, 'strerror', None) else 'it is damaged'
         path = prefix + _text(Path(folder).name)
         yield Track(path, os.path.abspath(folder), path, problem=f'not all of this data set can be read, {reason}')
 
-def _row_tracks(folder, prefix, split, rows, column):
+def _row_tracks(folder, prefix, split, rows, column, share):
     modified = max((os.stat(f['filename']).st_mtime_ns for f in rows.cache_files), default=0)
     columns = [column, 'group'] if 'group' in rows.features else [column]
-    for i, row in enumerate(rows.select_columns(columns)):
+    first, end = (number * len(rows) // share.of for number in (share.number - 1, share.number))
+    yield from repeat(None, first)
+    for i, row in enumerate(rows.select_columns(columns).select(range(first, end)) if share.of > 1 else rows.select_columns(columns), first):
         audio = row[column] or {}
         data, file = audio.get('bytes'), audio.get('path')
         path = prefix + '/'.join(part for part in (split, f'{i:07}', PurePosixPath(file or '').name) if part)
@@ -210,6 +220,7 @@ def _row_tracks(folder, prefix, split, rows, column):
         if not data and not file: yield Track(path, inside, group, problem='the row holds no audio')
         elif data is None: yield _file_track(file or '', path, group)
         else: yield Track(path, inside, group, len(data), modified, lambda data=data: data)
+    yield from repeat(None, len(rows) - end)
 
 # %% ../../nbs/11_music.sources.ipynb #6175cc1e
 tar_extensions = '.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tar.xz'
@@ -230,8 +241,9 @@ class _Entry(tarfile.TarInfo):
 # %% ../../nbs/11_music.sources.ipynb #f078015e
 def tar_tracks(file, # a tar shard, compressed or not
                prefix: str = '', # before every name
-               passed: Counter = None # where to count the entries that are passed over, by kind
-              ): # yields `Track`s, each to be read before the next is asked for
+               passed: Counter = None, # where to count the entries that are passed over, by kind
+               share: Share = None # of all tracks
+              ): # yields `Track`s, each to be read before the next is asked for, with None in place of each that is not in the share
     "The audio entries of a tar shard, in its order; a damaged shard is the last track, with its `problem`"
     file, n, reason = Path(file), 0, ''
     try:
@@ -239,14 +251,15 @@ def tar_tracks(file, # a tar shard, compressed or not
         with tarfile.open(file, 'r|*', tarinfo=_Entry) as shard:
             for entry in shard:
                 if not _wanted(entry, passed): continue
-                data, n = shard.extractfile(entry).read(), n + 1
-                path, inside = prefix + _text(f'{file.name}/{entry.name.removeprefix("./")}'), f'{os.path.realpath(file)}/{_text(entry.name)}'
+                n, path = n + 1, prefix + _text(f'{file.name}/{entry.name.removeprefix("./")}')
+                if share and not share.holds(path): yield None; continue
+                data, inside = shard.extractfile(entry).read(), f'{os.path.realpath(file)}/{_text(entry.name)}'
                 yield Track(path, inside, _sample_key(path), entry.size, modified, lambda data=data: data)
             if not isinstance(shard.ending, tarfile.EOFHeaderError): reason = 'it ends within its entries, damaged or cut short'
     except (OSError, EOFError, tarfile.TarError, zlib.error, LZMAError) as e:
         reason = e.strerror if getattr(e, 'strerror', None) else 'not a tar file, or cut short'
     path = prefix + _text(file.name)
-    if reason: yield Track(path, os.path.realpath(file), path, problem=f'{reason}, after {n} tracks')
+    if reason and (not share or share.holds(path)): yield Track(path, os.path.realpath(file), path, problem=f'{reason}, after {n} tracks')
 
 def _wanted(entry, passed):
     "Is it a file of sound? If not, it is counted"
@@ -261,16 +274,20 @@ _list_extensions = '.txt', '.lst', '.m3u', '.m3u8'
 def open_source(source, # a folder, a list, a table, a data set, a tar shard, or an audio file
                 group=folder_group, # function from a name to a group
                 prefix: str = '', # before every name
-                passed: Counter = None # where to count the files that are passed over, by kind
-               ): # iterable of `Track`s
+                passed: Counter = None, # where to count the files that are passed over, by kind
+                share: Share = None # of all tracks
+               ): # iterable of `Track`s, with None in place of each that is not in the share
     "The tracks of one source, by its kind; raises `AudioError` if it is not there"
     path, suffix = Path(source), Path(source).suffix.lower()
     check_source(source)
-    if path.is_dir(): return hugging_face_tracks(path, prefix) if is_hugging_face(path) else folder_tracks(path, group, prefix, passed)
-    if path.name.lower().endswith(tar_extensions): return tar_tracks(path, prefix, passed)
-    if suffix in _list_extensions: return list_tracks(path, group, prefix)
-    if suffix in ('.csv', '.tsv'): return table_tracks(path, group, prefix)
-    return iter([_file_track(path, prefix + path.name, group)])
+    if is_hugging_face(path): return hugging_face_tracks(path, prefix, share)
+    if path.is_dir(): return folder_tracks(path, group, prefix, passed, share)
+    if _is_tar(path): return tar_tracks(path, prefix, passed, share)
+    if suffix in _list_extensions: return list_tracks(path, group, prefix, share)
+    if suffix in ('.csv', '.tsv'): return table_tracks(path, group, prefix, share)
+    return iter([_file_track(path, prefix + path.name, group, share)])
+
+def _is_tar(source): return os.fspath(source).lower().endswith(tar_extensions) and not os.path.isdir(source)
 
 def check_source(source): # what `open_source` takes
     "Raise `AudioError` if there is nothing of this name"
@@ -285,11 +302,24 @@ def _root(source): return source if os.path.isdir(source) else os.path.dirname(s
 
 def open_sources(sources: list, # of what `open_source` takes
                  group='folder', # 'folder', 'top', or a function from a name to a group
-                 passed: Counter = None # where to count the files that are passed over, by kind
+                 passed: Counter = None, # where to count the files that are passed over, by kind
+                 share: Share = None # of all tracks; None: all
                 ): # yields `Track`s
     "The tracks of several sources, one after the other"
     group, roots = _group_function(group), [os.path.abspath(_root(s)) for s in sources]
     common = os.path.commonpath(roots)
-    for source, root in zip(sources, roots):
-        prefix = '' if root == common else _text(Path(os.path.relpath(root, common)).as_posix()) + '/'
-        yield from open_source(source, group, prefix, passed)
+    prefixes = ['' if root == common else _text(Path(os.path.relpath(root, common)).as_posix()) + '/' for root in roots]
+    if share: yield from _shared(sources, group, prefixes, passed, share)
+    else:
+        for source, prefix in zip(sources, prefixes): yield from open_source(source, group, prefix, passed)
+
+# %% ../../nbs/11_music.sources.ipynb #3819ea8d
+def _shared(sources, group, prefixes, passed, share):
+    "The tracks of a share, each with its place among all"
+    tars = [name for _, name in sorted((prefix + os.path.basename(s), os.fspath(s)) for s, prefix in zip(sources, prefixes) if _is_tar(s))]
+    for k, (source, prefix) in enumerate(zip(sources, prefixes)):
+        whole = _is_tar(source) and len(tars) >= share.of
+        if whole and tars.index(os.fspath(source)) % share.of != share.number - 1: continue
+        counter = passed if whole or share.number == 1 else None # each file is counted by one share
+        for i, track in enumerate(open_source(source, group, prefix, counter, None if whole else share)):
+            if track: yield replace(track, position=k << 40 | i)

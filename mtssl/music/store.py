@@ -53,7 +53,7 @@ _manifest_rows = """
 select t.path, t."group", ifnull(s.shard, -1), ifnull(s."offset", 0), ifnull(s.frames, 0), ifnull(s.frames, 0) / ?,
        source_sr, channels, format, peak,
        case when o.position < t.position then 'duplicate, the same sound as ' || o.path else t.problem end,
-       t.bytes, t.modified, t.digest, t.file, s.levels, ifnull(t.note, '')
+       t.bytes, t.modified, t.digest, t.file, s.levels, ifnull(t.note, ''), t.position
 from tracks t
 left join (select digest, path, min(position) as position from tracks where position is not null and digest != '' group by digest) o
     on ? and o.digest = t.digest
@@ -87,9 +87,9 @@ def _open_journal(store):
 class StoreWriter:
     "Writes a store, or goes on with one: `known` and `add` for each track, then `finish`; `store=None` keeps the manifest only"
     interval = 1. # s from one commit to the next
-    def __init__(self, store, sr, shard_samples, least=.95, fresh=False, unique=True):
+    def __init__(self, store, sr, shard_samples, least=.95, fresh=False, unique=True, about=None):
         self.store, self.sr, self.shard_samples, self.unique = store and Path(store), sr, shard_samples, unique
-        self.file, self.listed, self.least = None, 0, least
+        self.file, self.listed, self.least, self.about = None, 0, least, about or {}  # further facts for the manifest
         facts = store and read_facts(store)
         if store: self.store.mkdir(parents=True, exist_ok=True)
         self.live = facts['shards'] if facts else 0  # shards that a manifest may name
@@ -100,7 +100,7 @@ class StoreWriter:
             raise ValueError(f'The unfinished corpus in {store} is at {begun} Hz; choose another folder for one at {sr} Hz.')
         self.same = (self._fact('least') if begun else (facts or {}).get('least')) == least
         if fresh: self.db.executescript('delete from tracks; delete from samples; begin')
-        elif facts and not begun: self._take_over()
+        elif facts and not begun: self.take_over(self.store)
         self._resume()
 
 # %% ../../nbs/11_music.store.ipynb #267bebca
@@ -123,13 +123,15 @@ def __exit__(self: StoreWriter, *_):
 
 # %% ../../nbs/11_music.store.ipynb #9cedd0e8
 @patch
-def _take_over(self: StoreWriter):
-    "Rows of the manifest into the journal"
+def take_over(self: StoreWriter, store, first=0):
+    "Rows of a manifest into the journal, with shards counted from `first`; of a track that is listed twice, the first place counts"
     add_samples = 'insert or ignore into samples values (:digest, :shard, :offset, :frames, :levels)'
-    add_track = ('insert or replace into tracks values (:file, :path, :group, :source_sr, :channels, :format, :peak, '
-                 ':problem, :bytes, :modified, :digest, null, :note)')
-    for batch in pq.ParquetFile(self.store / manifest_name, page_checksum_verification=True).iter_batches(5000):
-        rows = [dict(note='') | r | dict(problem='' if r['digest'] else r['problem']) for r in batch.to_pylist()]
+    add_track = ('insert or replace into tracks select :file, :path, :group, :source_sr, :channels, :format, :peak, '
+                 ':problem, :bytes, :modified, :digest, :position, :note '
+                 'where not exists (select 1 from tracks where (file = :file or path = :path) and position < :position)')
+    for batch in pq.ParquetFile(Path(store) / manifest_name, page_checksum_verification=True).iter_batches(5000):
+        rows = [dict(note='', position=None) | r | dict(problem='' if r['digest'] else r['problem']) for r in batch.to_pylist()]
+        for r in rows: r['shard'] += first if r['shard'] >= 0 else 0
         self.db.executemany(add_samples, (r for r in rows if r['shard'] >= 0))
         self.db.executemany(add_track, rows)
 
@@ -168,10 +170,15 @@ def known(self: StoreWriter, track):
     if track.problem or track.bytes < 0 or (size, modified) != (track.bytes, track.modified): return False
     if digest and not self.db.execute('select 1 from samples where digest = ?', [digest]).fetchone(): return False
     if problem and not (self.same and problem.startswith(_lasting)) or note and not self.same: return False
-    self.listed += 1
     update = 'update tracks set file = ?, path = ?, "group" = ?, position = ? where file = ?'
-    self.db.execute(update, [file, track.path, track.group, self.listed, old])
+    self.db.execute(update, [file, track.path, track.group, self.place(track), old])
     return True
+
+@patch
+def place(self: StoreWriter, track):
+    "The next place in the list of tracks, or the one that the track of a share has"
+    self.listed += 1
+    return self.listed if track.position is None else track.position
 
 @patch
 def add(self: StoreWriter, track, position, samples, facts):
@@ -227,12 +234,13 @@ def _close(self: StoreWriter):
 @patch
 def _export(self: StoreWriter, sink, sources, passed):
     "Write the manifest, batch by batch, and return the shards that it names"
-    facts = dict(version=_version, sr=self.sr, shards=max(self.live, self.shard + 1), sources=sources, passed=passed, least=self.least)
-    schema = pa.schema(list(manifest_columns.items()), metadata={'mtssl': json.dumps(facts)})
+    facts = dict(version=_version, sr=self.sr, shards=max(self.live, self.shard + 1), sources=sources, passed=passed, least=self.least) | self.about
+    columns = manifest_columns | (dict(position=pa.int64()) if 'share' in self.about else {})
+    schema = pa.schema(list(columns.items()), metadata={'mtssl': json.dumps(facts)})
     used, rows = set(), self.db.execute(_manifest_rows, [float(self.sr), self.unique])
     with pq.ParquetWriter(sink, schema, compression='zstd', write_page_checksum=True) as writer:
         while batch := rows.fetchmany(5000):
-            values = dict(zip(manifest_columns, zip(*batch)))
+            values = dict(zip(columns, zip(*batch)))
             writer.write_batch(pa.record_batch([pa.array(values[f.name], f.type) for f in schema], schema=schema))
             used.update(values['shard'])
     return used

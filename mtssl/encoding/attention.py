@@ -44,10 +44,10 @@ def rotate(x: torch.Tensor # `[..., N, d]`, queries or keys
           ) -> torch.Tensor: # of the same shape
     "Each pair of values turned by its own frequency times the frame"
     n, half = x.shape[-2], x.shape[-1] // 2
-    frame = torch.arange(n, dtype=x.dtype, device=x.device)[:, None]
-    turn = frame * 10_000**(-torch.arange(half, dtype=x.dtype, device=x.device) / half)
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * turn.cos() - b * turn.sin(), a * turn.sin() + b * turn.cos()], -1)
+    kind = dict(dtype=torch.promote_types(x.dtype, torch.float32), device=x.device) # an angle needs more than half precision
+    turn = torch.arange(n, **kind)[:, None] * 10_000**(-torch.arange(half, **kind) / half)
+    cos, sin, (a, b) = turn.cos(), turn.sin(), x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1).to(x.dtype)
 
 # %% ../../nbs/33_encoding.attention.ipynb #d8c4114c
 class _AttentionBlock(nn.Module):

@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from functools import partial
 from numbers import Integral
 
+from ..core.arrays import float32
 from ..core.registry import Registry, parse_spec
 from ..features.analysis import Analysis
 
@@ -186,7 +187,7 @@ def pool(layers: list, # outputs of chosen layers, each `[B, D_l, N]`
         ) -> torch.Tensor: # `[B, 2 * sum of D_l]`
     "Mean and standard deviation over time of every layer, one vector per clip"
     deviation = lambda x: (x.var(-1, correction=0) + eps).sqrt()
-    return torch.cat([f(x) for x in layers for f in (lambda x: x.mean(-1), deviation)], -1)
+    return torch.cat([f(float32(x)) for x in layers for f in (lambda x: x.mean(-1), deviation)], -1)
 
 # %% ../../nbs/30_encoding.encoder.ipynb #20cb6961
 @patch(as_prop=True)

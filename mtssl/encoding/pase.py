@@ -195,7 +195,7 @@ def _prelu(x: torch.Tensor, # `[B, C, N]`
            slope: torch.Tensor # `[C]`
           ) -> torch.Tensor: # `[B, C, N]`
     "`F.prelu`, with the faster gradient on a CPU"
-    fast = x.device.type == 'cpu' and x.dtype == slope.dtype and torch.is_grad_enabled()
+    fast = x.device.type == 'cpu' and x.dtype == slope.dtype and torch.is_grad_enabled() and not torch.is_autocast_enabled('cpu')
     return _PReLU.apply(x, slope) if fast else F.prelu(x, slope)
 
 # %% ../../nbs/32_encoding.pase.ipynb #edf10be1

@@ -15,6 +15,8 @@ import torchaudio.functional as AF
 from fastcore.basics import patch, store_attr
 from scipy.fft import next_fast_len
 
+from ..core.arrays import without_autocast
+from ..core.devices import send
 from ..core.registry import Registry, parse_spec, split_names
 
 # %% ../../nbs/41_pretraining.distortions.ipynb #aacd3b93
@@ -80,7 +82,7 @@ class Gain(Distortion):
         store_attr()
         self.check()
 
-    def apply(self, wave, sr, draw): return wave * _ratio(self.between('db', (len(wave), 1), draw)).to(wave)
+    def apply(self, wave, sr, draw): return wave * send(_ratio(self.between('db', (len(wave), 1), draw)), wave)
 
 @distortions.register('polarity', imitates='wiring')
 class Polarity(Distortion):
@@ -105,9 +107,9 @@ class Noise(Distortion):
 
     def apply(self, wave, sr, draw):
         n, T = wave.shape
-        snr, exponent = self.between('snr', (n,), draw).to(wave), self.between('exponent', (n, 1), draw).to(wave)
+        snr, exponent = (send(self.between(*drawn, draw), wave) for drawn in (('snr', (n,)), ('exponent', (n, 1))))
         hz = torch.fft.rfftfreq(length := next_fast_len(T, real=True), 1 / sr, dtype=wave.dtype, device=wave.device)
-        spectrum = torch.view_as_complex(draw(n, len(hz), 2).to(wave) - .5)
+        spectrum = torch.view_as_complex(send(draw(n, len(hz), 2), wave) - .5)
         noise = torch.fft.irfft(spectrum * hz.clamp(min=20.)**(-exponent / 2), length)[:, :T]
         return AF.add_noise(wave, noise, snr)
 
@@ -124,7 +126,7 @@ def impulse_responses(
     t = torch.arange(1, length, dtype=rt60.dtype, device=rt60.device) / sr
     images = 4 / 3 * math.pi * (343. * t)**3 / volume
     q = (3 * images / (t * sr)).clamp(max=1.)
-    u = draw(len(rt60), length - 1).to(rt60) / q
+    u = send(draw(len(rt60), length - 1), rt60) / q
     echoes = torch.where((u < 1) & (images >= 1), 2 * u - 1, 0.) * 10**(-3 * t / rt60) / q.sqrt()
     energy = torch.linalg.vector_norm(echoes, dim=-1, keepdim=True)
     direct = torch.where(energy > 0, energy * _ratio(drr), 1.)
@@ -149,14 +151,14 @@ class Reverb(Distortion):
         rt60, drr = self.between('rt60', shape, draw), self.between('drr', shape, draw)
         volume = self.between('volume', shape, draw, log=True)
         length = math.ceil(rt60.max().item() * sr) + 1
-        responses = impulse_responses(rt60.to(wave), drr.to(wave), volume.to(wave), sr, length, draw)
+        responses = impulse_responses(*(send(x, wave) for x in (rt60, drr, volume)), sr, length, draw)
         spare = next_fast_len(T + length - 1, real=True) - (T + length - 1)
         return AF.fftconvolve(wave, nn.functional.pad(responses, (0, spare)))[:, :T]
 
 # %% ../../nbs/41_pretraining.distortions.ipynb #b36600b0
 def _take(batch, picked):
     "The clips of `batch` with the numbers `picked`, a tensor on the CPU"
-    return batch if len(picked) == len(batch) else batch[picked.to(batch.device)]
+    return batch if len(picked) == len(batch) else batch[send(picked, batch.device)]
 
 @patch
 def on(self: Distortion,
@@ -182,8 +184,8 @@ class Background(Distortion):
     def on(self, batch, picked, sr, draw):
         wave, others = _take(batch, picked), len(batch) - 1
         if not others: return wave
-        other = batch[((picked + 1 + (draw(len(picked)) * others).long()) % len(batch)).to(batch.device)]
-        mixed = AF.add_noise(wave, other, self.between('snr', (len(wave),), draw).to(wave))
+        other = batch[send((picked + 1 + (draw(len(picked)) * others).long()) % len(batch), batch.device)]
+        mixed = AF.add_noise(wave, other, send(self.between('snr', (len(wave),), draw), wave))
         return torch.where(other.square().sum(-1, keepdim=True) > 0, mixed, wave)
 
     def apply(self, wave, sr, draw): return self.on(wave, torch.arange(len(wave)), sr, draw)
@@ -200,7 +202,7 @@ class Clipping(Distortion):
         self.check()
 
     def apply(self, wave, sr, draw):
-        limit = wave.abs().amax(-1, keepdim=True) * _ratio(-self.between('drive', (len(wave), 1), draw)).to(wave)
+        limit = wave.abs().amax(-1, keepdim=True) * send(_ratio(-self.between('drive', (len(wave), 1), draw)), wave)
         return wave.clamp(-limit, limit)
 
 # %% ../../nbs/41_pretraining.distortions.ipynb #919a5ee2
@@ -222,7 +224,7 @@ class LowPass(Distortion):
         self.check()
 
     def apply(self, wave, sr, draw):
-        cutoff = self.between('cutoff', (len(wave), 1), draw, log=True).to(wave)
+        cutoff = send(self.between('cutoff', (len(wave), 1), draw, log=True), wave)
         return _filtered(wave, sr, lambda hz: (1 + (hz / cutoff)**16).rsqrt())
 
 # %% ../../nbs/41_pretraining.distortions.ipynb #a54d69da
@@ -241,8 +243,8 @@ class BandDrop(Distortion):
     def apply(self, wave, sr, draw):
         n, (least, most) = len(wave), map(int, self.ends('bands'))
         used = torch.arange(most) < least + (draw(n, 1) * (most + 1 - least)).long()
-        width = (self.between('width', (n, most), draw) * used).to(wave)
-        centre = self.between('centre', (n, most), draw, log=True).log2().to(wave)
+        width = send(self.between('width', (n, most), draw) * used, wave)
+        centre = send(self.between('centre', (n, most), draw, log=True).log2(), wave)
         def gains(hz):
             octave, gain = hz.clamp(min=1.).log2(), 1.
             for c, w in zip(centre.T[..., None], width.T[..., None]):
@@ -271,8 +273,8 @@ class TimeDropout(Distortion):
         at = torch.where(number < gaps, draw(n, most), 1.).sort(1).values * (T - lost)
         starts = torch.where(number < gaps, (at + number * lost / gaps).round(), T)
         ends = torch.where(number < gaps, (at + (number + 1) * lost / gaps).round(), T)
-        edges = torch.cat([starts, ends], 1).long().to(wave.device)
-        steps = torch.cat([torch.ones(n, most), -torch.ones(n, most)], 1).to(wave)
+        edges = send(torch.cat([starts, ends], 1).long(), wave.device)
+        steps = torch.cat([wave.new_ones(n, most), -wave.new_ones(n, most)], 1)
         gap = wave.new_zeros(n, T + 1).scatter_add_(1, edges, steps).cumsum(1)[:, :T]
         return wave.masked_fill(gap > .5, 0.)
 
@@ -299,13 +301,13 @@ class Distortions(nn.Module):
         if wave.ndim != 2 or not wave.numel() or not wave.is_floating_point():
             raise ValueError('Distortions take a float wave [B, T] with at least one clip; '
                              f'this one is {wave.dtype} of shape {list(wave.shape)}.')
-        out, kind = wave if wave.dtype == torch.float64 else wave.float(), wave.device.type
-        with torch.autocast(kind if torch.amp.is_autocast_available(kind) else 'cpu', enabled=False):
+        out = wave if wave.dtype == torch.float64 else wave.float()
+        with without_autocast(wave.device):
             for d in self.distortions:
                 picked = (draw(len(out)) < d.p).nonzero()[:, 0]
                 if not len(picked): continue
                 changed = d.on(out, picked, self.sr, draw)
-                out = changed if len(picked) == len(out) else out.index_copy(0, picked.to(out.device), changed)
+                out = changed if len(picked) == len(out) else out.index_copy(0, send(picked, out.device), changed)
         return out.to(wave.dtype)
 
 # %% ../../nbs/41_pretraining.distortions.ipynb #0f925a8d

@@ -10,8 +10,10 @@ __all__ = ['GradientWeighting', 'GradNorm', 'FromTorchJD', 'PCGrad', 'MGDA', 'IM
 import torch
 import torch.nn as nn
 import warnings
+from fastcore.basics import patch
 from torchjd import aggregation
 
+from ..core.arrays import without_autocast
 from ..core.extras import needs
 from .gradients import InjectGradients, inner_products
 from .weighting import Weighting, weightings
@@ -30,19 +32,32 @@ class GradientWeighting(Weighting):
         if not self.training: return super().forward(losses)
         if cut is None:
             raise ValueError(f'{type(self).__name__} weighs gradients and needs a LayerCut beside the losses.')
-        with torch.autocast(cut.layers[0].device.type, enabled=False):
+        with without_autocast(cut.layers[0].device):
             values, rows = self.stack(losses), cut.gradients({n: losses[n] for n in self.names})
             gram = inner_products([cut.at_parameters(row) for row in rows] if self.full else rows).to(values)
-            self._check_finite(gram)
-            self.last_weights = self.weigh(gram, values.detach())
+            self.settle(gram, values.detach())
             mixed = [sum(w * g for w, g in zip(self.last_weights, column) if g is not None) for column in zip(*rows)]
-            there = [(x, m) for x, m in zip(cut.layers, mixed) if torch.is_tensor(m)]
-            return InjectGradients.apply(values.sum(), len(there), *[x for x, _ in there], *[m.to(x) for x, m in there])
+            return self.inject(values, mixed, cut)
 
-    def _check_finite(self, gram):
-        if bad := [n for n, fine in zip(self.names, gram.diagonal().isfinite().tolist()) if not fine]:
-            raise FloatingPointError(f"The gradient of {', '.join(bad)} is not finite; lower the learning rate or "
-                                     f"leave the worker out.")
+    def settle(self, gram, losses): # of a whole batch
+        "Decide the weights of this step; raises `FloatingPointError` for a gradient that is not finite"
+        self._check_finite(gram)
+        self.last_weights = self.weigh(gram, losses)
+
+    def inject(self, losses, mixed, cut):
+        "The sum of the losses; its gradient at the heads is its own, and at the layers it is `mixed`"
+        there = [(x, m) for x, m in zip(cut.layers, mixed) if torch.is_tensor(m)]
+        return InjectGradients.apply(losses.sum(), len(there), *[x for x, _ in there], *[m.to(x) for x, m in there])
+
+    def own_loss(self):
+        "What parameters of its own are to make small in this step, if it has any"
+
+# %% ../../nbs/44_pretraining.gradient_weighting.ipynb #16a997cf
+@patch
+def _check_finite(self: GradientWeighting, gram):
+    if bad := [n for n, fine in zip(self.names, gram.diagonal().isfinite().tolist()) if not fine]:
+        raise FloatingPointError(f"The gradient of {', '.join(bad)} is not finite; lower the learning rate or "
+                                 f"leave the worker out.")
 
 # %% ../../nbs/44_pretraining.gradient_weighting.ipynb #ae3ed9ea
 @weightings.register('gradnorm', reads='gradients', source='Chen et al. 2018, arXiv 1711.02257')
@@ -66,11 +81,15 @@ class GradNorm(GradientWeighting):
         self.imbalance = ((norms - aim) / aim.mean()).abs().sum()
         return weights.detach()
 
+    def own_loss(self):
+        imbalance, self.imbalance = self.imbalance, self.imbalance.detach()
+        return imbalance
+
     def forward(self, losses, cut=None):
         total = super().forward(losses, cut)
         if not self.training: return total
-        imbalance, self.imbalance = self.imbalance, self.imbalance.detach()
-        return total + imbalance - self.imbalance
+        imbalance = self.own_loss()
+        return total + imbalance - imbalance.detach()
 
 # %% ../../nbs/44_pretraining.gradient_weighting.ipynb #f6638f45
 def _installed(make, name):

@@ -12,7 +12,7 @@ import torch.nn as nn
 from contextlib import contextmanager, nullcontext
 from fastcore.basics import patch
 
-from ..core.arrays import seeded
+from ..core.arrays import seeded, without_autocast
 from ..features.statistics import Statistics, fit_statistics
 from ..encoding.encoder import Encoder, encoders
 from .views import View, Whole, make_batch, unchanged
@@ -24,6 +24,7 @@ from .weighting import Weighting, weightings
 # %% ../../nbs/44_pretraining.model.ipynb #099976f5
 class PretrainModel(nn.Module):
     "Encoder, workers, weighting and statistics; called on waves it gives the loss of every worker"
+    autocast = staticmethod(nullcontext) # makes the context in which encoder and workers compute, see `Precision`
     def __init__(self, encoder: Encoder, # what pre-training is for
                  workers: Workers, # by name
                  weighting: Weighting, # over the same names
@@ -129,8 +130,8 @@ def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of 
             second: torch.Tensor | None = None # another crop of each track `[B, T]`, for views with `pairs`
            ) -> Losses: # `{name: scalar}`
     "The loss of every worker; raises `NonFiniteLoss`. In evaluation the losses have a `cut`, and gradients up to it"
-    batches, cut = self.make_batches(wave, track, second), None
-    with torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
+    with self.autocast(): batches, cut = self.make_batches(wave, track, second), None
+    with self.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
         if self.weighting.needs_gradients or not self.training: cut, batches = self.detach_layers(batches)
         errors = self.errors_of(batches) if self.weighting.per_clip or not self.training else None
         losses = {name: e.mean() for name, e in errors.items()} if errors else self.losses_of(batches)
@@ -145,7 +146,8 @@ def weigh(self: PretrainModel, losses: Losses, # from `forward`
           *_ # what else a training loop gives its loss function
          ) -> torch.Tensor: # scalar, to minimise
     "What the weighting makes of the workers' losses; raises `NonFiniteLoss`"
-    total = self.weighting(losses.errors if self.weighting.per_clip else losses, losses.cut)
+    with without_autocast(self.weighting.last_weights.device):
+        total = self.weighting(losses.errors if self.weighting.per_clip else losses, losses.cut)
     if not torch.isfinite(total + self.weighting.last_weights.sum()): raise NonFiniteLoss(losses)
     return total
 

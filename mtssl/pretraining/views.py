@@ -14,6 +14,7 @@ from functools import cached_property
 from scipy.fft import next_fast_len
 from torchaudio.functional import phase_vocoder
 
+from ..core.arrays import without_autocast
 from ..features.analysis import Analysis
 from ..features.targets import Target
 from ..features.statistics import Statistics
@@ -144,7 +145,7 @@ class Shifted(View):
         tempo, pitch = self.faster**place[0], 2**(self.higher / 12 * place[1])
         pitch.apply_(lambda p: next_fast_len(round(n * p)) / n) # a ratio nearby at which the resampling is fast
         place[1] = pitch.log2() * (12 / self.higher)
-        with torch.no_grad(), torch.autocast(wave.device.type, enabled=False):
+        with torch.no_grad(), without_autocast(wave.device):
             twins = [play(w, t, p, n) for side in zip(tempo.tolist(), pitch.tolist()) for w, t, p in zip(wave, *side)]
         far = (place[:, 1] - place[:, 0]) / math.sqrt(2 / 3)
         return distort(torch.stack(twins)), dict(zip(('tempo', 'pitch'), far.to(wave)))
@@ -214,7 +215,8 @@ def make_batch(encoder: Encoder, # that hears
         raise ValueError(f'The view {view} hears two crops of every track, and the batch brings one; make the crops '
                          f'with pairs=True.')
     more = dict(second=second) if view.pairs else {}
-    heard, answers = _checked(view, view(wave, encoder.sr, encoder.hop, draw, distort, **more))
+    with without_autocast(wave.device):
+        heard, answers = _checked(view, view(wave, encoder.sr, encoder.hop, draw, distort, **more))
     front = analysis if heard is wave else encoder.analyse(heard) if encoder.front_hop else None
     return Batch(wave, analysis, encoder.layers(heard, front), statistics, heard, front, answers)
 

@@ -25,6 +25,7 @@ class Weighting(nn.Module):
     stateless = True # does the total depend on nothing but losses and parameters?
     needs_gradients = False # does it need the workers' gradients, see `LayerCut`?
     per_clip = False # is it given the errors of single clips, see `ClipWeighting`?
+    linear = False # are the weights the same whatever the losses of this step are?
     progress = 0. # of the training, 0 to 1
     def __init__(self, names: list): # the workers, in order
         super().__init__()
@@ -80,6 +81,7 @@ def after_epoch(self: Weighting):
 @weightings.register('equal', reads='nothing', source='the plain sum; see Kurin et al. 2022, arXiv 2201.04122')
 class Equal(Weighting):
     "The sum of the losses"
+    linear = True
     def __init__(self, names): # the workers, in order
         super().__init__(names)
         self.combine = scalarization.Sum()
@@ -88,6 +90,7 @@ class Equal(Weighting):
 @weightings.register('manual', reads='nothing', source='weights chosen by the user')
 class Manual(Weighting):
     "The sum of the losses times weights of your own, 1 where none is given"
+    linear = True
     def __init__(self, names, # the workers, in order
                  weights: dict | None = None, # `{name: weight}`
                  **more: float # the same as keyword arguments, e.g. `manual(mfcc=2.)`
@@ -114,6 +117,7 @@ def _by_worker(names, given, more):
 @weightings.register('schedule', reads='the share of the run that is done', source='weights chosen by the user')
 class Schedule(Weighting):
     "Weights as functions of progress: points `(share of the run, weight)` per worker, with straight lines between them"
+    linear = True
     def __init__(self, names, # the workers, in order
                  points: dict | None = None, # `{name: [(share, weight), ...]}`
                  **more: list # the same as keyword arguments, e.g. `schedule(onset=[(0, 0), (.3, 1)])`
@@ -134,7 +138,7 @@ class Schedule(Weighting):
 @weightings.register('uncertainty', reads='losses', source='Kendall et al. 2018, arXiv 1705.07115')
 class Uncertainty(Weighting):
     "Learned log-variances: (exp(-s) L + s) / 2, summed; each s starts at zero"
-    rate = 30.
+    rate, linear = 30., True
     def __init__(self, names): # the workers, in order
         super().__init__(names)
         self.combine = scalarization.UW(len(self.names))
@@ -142,7 +146,7 @@ class Uncertainty(Weighting):
 @weightings.register('imtl_l', reads='losses', source='Liu et al. 2021, ICLR')
 class IMTLL(Weighting):
     "Learned log-scales: exp(s) L - s, summed; `uncertainty` with the sign of s turned, twice as large"
-    rate = 30.
+    rate, linear = 30., True
     def __init__(self, names): # the workers, in order
         super().__init__(names)
         self.combine = scalarization.IMTLL(len(self.names))
@@ -151,7 +155,7 @@ class IMTLL(Weighting):
 @weightings.register('uncertainty_revised', reads='losses', source='Liebel and Körner 2018, arXiv 1805.06334')
 class UncertaintyRevised(Weighting):
     "Learned log-variances: exp(-s) L / 2 + log(1 + exp(s)), summed, never negative; each s starts at zero"
-    rate = 30.
+    rate, linear = 30., True
     def __init__(self, names): # the workers, in order
         super().__init__(names)
         self.log_var = nn.Parameter(torch.zeros(len(self.names)))
@@ -226,7 +230,7 @@ class RLW(Weighting):
 @weightings.register('dwa', reads='losses of the last two epochs', source='Liu et al. 2019, arXiv 1803.10704')
 class DWA(Weighting):
     "Workers whose loss fell least over the last epoch count most; the first two epochs are equal"
-    stateless = False
+    stateless, linear = False, True
     def __init__(self, names, # the workers, in order
                  temperature: float = 2. # the larger, the more equal; above 0
                 ):

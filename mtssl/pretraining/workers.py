@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from numbers import Real
 
+from ..core.arrays import float32, without_autocast
 from ..core.registry import Registry, measured, parse_spec, split_names
 from ..features.targets import Target, targets
 from ..encoding.encoder import Encoder, count_parameters, encoders, pool
@@ -134,7 +135,7 @@ def _errors(self: RegressionWorker, prediction, target, hidden):
 @patch
 def _compared(self: RegressionWorker, z, batch):
     "Prediction, target and hidden frames; raises `ValueError` where prediction and target do not fit each other"
-    prediction, target, name = self.predict(z, batch), batch.target(self.target), type(self).__name__
+    prediction, target, name = float32(self.predict(z, batch)), batch.target(self.target), type(self).__name__
     (rows, values, frames), (clips, features, length) = prediction.shape, target.shape
     if (rows, frames) != (clips, length):
         raise ValueError(f'{name} predicts {self.target.name} for {rows} sounds of {frames} frames, and the batch '
@@ -258,16 +259,16 @@ class PairWorker(Worker):
 
     def loss(self, z, batch):
         wrong, share = self._answers(z, batch)
-        return wrong @ share / math.log(2)
+        with without_autocast(z.device): return wrong @ share / math.log(2)
 
 # %% ../../nbs/42_pretraining.workers.ipynb #8753bba1
 @patch
 def _answers(self: PairWorker, z, batch):
     "How wrong each clip's two answers are `[B]`, and each clip's share of the mean"
     yes, no, known = self.pairs(*self.norm(z.mean(-1, keepdim=True) if self.clip else z).chunk(2), batch.track)
-    right = torch.stack([self.head(torch.cat(yes, 1)), -self.head(torch.cat(no, 1))])
+    right, known = float32(torch.stack([self.head(torch.cat(yes, 1)), -self.head(torch.cat(no, 1))])), float32(known)
     share = known / known.sum().clamp(min=1)
-    self.score = 2 * ((right > 0).float().mean((0, 2, 3)) @ share).detach() - 1
+    with without_autocast(z.device): self.score = 2 * ((right > 0).float().mean((0, 2, 3)) @ share).detach() - 1
     return F.softplus(-right).mean((0, 2, 3)), share
 
 # %% ../../nbs/42_pretraining.workers.ipynb #a88b9c37
@@ -323,10 +324,11 @@ class NTXent(Worker):
         self.head = nn.Sequential(norm, nn.Linear(2 * encoder.dim, hidden), nn.ReLU(), nn.Linear(hidden, size))
 
     def errors(self, z, batch):
-        x, track = F.normalize(self.head(pool([z])), dim=1), batch.track.repeat(2)
+        x, track = F.normalize(float32(self.head(pool([z]))), dim=1), batch.track.repeat(2)
         twin = torch.arange(len(x), device=x.device).roll(len(x) // 2)
         candidate = (track[:, None] != track).scatter(1, twin[:, None], True)
-        cosine = (x @ x.T / self.temperature).float().masked_fill(~candidate, -torch.inf)
+        with without_autocast(z.device): cosine = (x @ x.T / self.temperature).float()
+        cosine = cosine.masked_fill(~candidate, -torch.inf)
         chance = 1 / candidate.sum(1)
         self.score = ((cosine.argmax(1) == twin).float().mean() - chance.mean()) / (1 - chance.mean()).clamp(min=1e-6)
         return F.cross_entropy(cosine, twin, reduction='none') / -chance.clamp(max=.5).log()
@@ -340,7 +342,7 @@ class ShiftWorker(Worker):
         self.head = _embedding_head(encoder, 1)
 
     def errors(self, z, batch, reduction='none'):
-        first, second = self.head(batch.embedding)[:, 0].chunk(2)
+        first, second = float32(self.head(batch.embedding)[:, 0]).chunk(2)
         error = F.mse_loss(second - first, batch.answers[self.what], reduction=reduction)
         self.score = 1 - error.mean().detach()
         return error

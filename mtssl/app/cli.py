@@ -454,7 +454,8 @@ def probe(model: Model,
 # %% ../../nbs/82_app.cli.ipynb #5d1e0a02
 @app.command(rich_help_panel='Judge', stopped='Finished cells are kept; the same command goes on.',
              examples=['mtssl study quick --out runs/quick', 'mtssl study weighting --dry-run',
-                       'mtssl study mine.yaml --root ~/data --jobs 4'])
+                       'mtssl study mine.yaml --root ~/data --jobs 4',
+                       'mtssl study mine.yaml --out /shared/mine --backend dask --scheduler tcp://head:8786'])
 def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=among(*names['studies']),
                             help='A YAML file, or a name from `mtssl info studies`.')],
           out: Out('Folder for data, cells and report; by default runs/NAME.', Optional[Path]) = None,
@@ -462,6 +463,11 @@ def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=
               help='Folder that {root} in the study stands for, where your data sets are.')] = None,
           dry_run: Annotated[bool, typer.Option('--dry-run',
                              help='Print the plan and the time it takes, and stop.')] = False,
+          backend: Annotated[str, typer.Option(autocompletion=among('local', 'dask', 'ray'),
+                             help='Where cells run: in processes of this machine, or on a cluster of dask or ray that shares '
+                                  'the folder.')] = 'local',
+          scheduler: Annotated[Optional[str], typer.Option(metavar='ADDRESS',
+                               help="The cluster's: tcp://HOST:8786 for dask; HOST:6379, or auto, for ray.")] = None,
           device: Device = None, jobs: Jobs = None):
     "Pre-train and probe all combinations of choices, and report."
     from mtssl.studies.plan import read_study
@@ -470,7 +476,8 @@ def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=
     if dry_run: return _dry_run(plan, out, jobs)
     if device: device = chosen_device(device)
     command = f'mtssl study {source} --out {out}' + (f' --root {root}' if root else '')
-    report = run_study(plan, out, command=command, device=device, jobs=jobs, quiet=asked.quiet)
+    report = run_study(plan, out, command=command, backend=backend, scheduler=scheduler, device=device, jobs=jobs,
+                       quiet=asked.quiet)
     show_problems(report['absent'], what='set')
     say(report['verdict'])
     show_scores(best_rows(report['summary'], report['ranking']).to_dict('records'),
@@ -486,7 +493,8 @@ def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=
 # %% ../../nbs/82_app.cli.ipynb #f28cfc2b
 def _dry_run(plan, out, jobs):
     from mtssl.studies.estimates import estimate, plan_in_words
-    from mtssl.studies.jobs import absent_sets, process_count
+    from mtssl.studies.jobs import absent_sets
+    from mtssl.studies.running import process_count
     absent = absent_sets(plan) if plan.optional else {}
     show_problems(absent, what='set')
     table = estimate(plan, out, quiet=asked.quiet)

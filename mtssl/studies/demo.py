@@ -20,7 +20,8 @@ from ..probing.probes import paired_difference, scores_table, wide
 from ..probing.probe_plots import plot_curves, plot_scores
 from ..probing.baselines import random_row, row_titles
 from .plan import Study, cells, check_study
-from .jobs import jobs_of, load_job, load_results, process_count, run_jobs, study_corpus, study_sets
+from .jobs import jobs_of, load_job, load_results, study_corpus, study_sets
+from .running import process_count, run_jobs
 from .study import busy_study, check_folder, record_study, records
 
 # %% ../../nbs/74_studies.demo.ipynb #fc22bc9f

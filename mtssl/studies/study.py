@@ -22,7 +22,9 @@ from ..probing.probe_plots import plot_curves, plot_scores
 from ..probing.baselines import row_titles
 from .comparison import Comparison, interaction_in_words, judged, plot_cost, plot_heat, plot_interaction, plot_left_out, signed
 from .plan import Study, target_contrasts
-from .jobs import cpu_seconds, jobs_of, load_job, process_count, run_jobs, study_corpus, study_sets
+from .cluster import connect
+from .jobs import cpu_seconds, jobs_of, load_job, study_corpus, study_sets
+from .running import process_count, run_jobs
 
 # %% ../../nbs/73_studies.study.ipynb #d88c94e0
 def read_report(report, # path of a study's report.json
@@ -269,18 +271,20 @@ def run_study(study: Study, # from `read_study` or `make_study`
               out, # folder for data, cells and report
               *,
               command: str = 'mtssl study', # what made it, for the report
+              backend: str = 'local', # processes of this machine; or a cluster: 'dask' or 'ray'
+              scheduler: str | None = None, # address of the cluster, such as tcp://HOST:8786
               device: str | None = None, # where encoders run; None: a GPU where there is one
-              jobs: int | None = None, # processes; None: one per core, or one with a GPU
+              jobs: int | None = None, # processes of this machine; None: one per core, or one with a GPU
               quiet: bool = False # no progress bars?
              ) -> dict: # tables and facts: what report.json holds, and `scores`
     "Run what is not finished yet, and write scores and report; raises `ValueError` if `out` holds another study"
     out, processes = Path(out), process_count(jobs)
-    with locked(out, busy_study(out)):
+    with connect(backend, scheduler) as cluster, locked(out, busy_study(out)):
         check_folder(study, out)
         record_study(study, out)
         sets, absent = study_sets(study, out, processes, quiet)
         study_corpus(study.corpus, out/'data'/'corpus', study.settings.sr, processes, quiet)
-        run_jobs(jobs_of(study, out, device), processes, quiet)
+        run_jobs(jobs_of(study, out, device), processes, quiet, cluster, out)
         return write_study_report(study, out, command, absent,
                                   {name: dataset.left_out for name, dataset in sets.items()})
 

@@ -97,6 +97,7 @@ def write_checkpoint(self: SaveRun, epoch: int, # complete ones
                      **within # what belongs to a running epoch
                     ):
     "Write all that the next step depends on"
+    self.model.finish_checks()
     state = dict(epoch=epoch, run=self.name_of_run, opt=optimiser_state(self.opt.state_dict()), random=random_state(),
                  rows=json.dumps(self.rows), workers=json.dumps(self.recorder.worker_rows),
                  cosines=json.dumps(self.recorder.cosines), model=self.weights(), **within)

@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from torchjd import aggregation
 
 from ..core.arrays import without_autocast
+from ..core.devices import LateChecks
 from ..core.extras import needs
 from .gradients import InjectGradients, inner_products
 from .weighting import Weighting, weightings
@@ -22,11 +23,12 @@ from .weighting import Weighting, weightings
 class GradientWeighting(Weighting):
     "Weights from the inner products of the workers' gradients; subclasses define `weigh(gram [K, K], losses [K])`"
     stateless, needs_gradients = False, True
+    waits = False # for the inner products in every step, on a GPU?
     def __init__(self, names, # the workers, in order
                  full: bool = False # gradients of all the encoder's parameters, rather than of its layers?
                 ):
         super().__init__(names)
-        self.full = full
+        self.full, self.late = full, LateChecks()
 
     def forward(self, losses, cut=None):
         if not self.training: return super().forward(losses)
@@ -55,9 +57,12 @@ class GradientWeighting(Weighting):
 # %% ../../nbs/44_pretraining.gradient_weighting.ipynb #16a997cf
 @patch
 def _check_finite(self: GradientWeighting, gram):
-    if bad := [n for n, fine in zip(self.names, gram.diagonal().isfinite().tolist()) if not fine]:
-        raise FloatingPointError(f"The gradient of {', '.join(bad)} is not finite; lower the learning rate or "
-                                 f"leave the worker out.")
+    def check(squares):
+        if bad := [n for n, fine in zip(self.names, squares.isfinite().tolist()) if not fine]:
+            raise FloatingPointError(f"The gradient of {', '.join(bad)} is not finite; lower the learning rate or "
+                                     f"leave the worker out.")
+    if self.waits: check(gram.diagonal().cpu())
+    else: self.late.add(gram.diagonal(), check)
 
 # %% ../../nbs/44_pretraining.gradient_weighting.ipynb #ae3ed9ea
 @weightings.register('gradnorm', reads='gradients', source='Chen et al. 2018, arXiv 1711.02257')
@@ -99,7 +104,7 @@ def _installed(make, name):
 # %% ../../nbs/44_pretraining.gradient_weighting.ipynb #398f40a4
 class FromTorchJD(GradientWeighting):
     "A gradient weighting whose arithmetic is torchjd's `make`, on inner products divided by their trace"
-    make, precision = None, torch.float64
+    make, precision, waits = None, torch.float64, True
     def __init__(self, names, # the workers, in order
                  full: bool = False # gradients of all the encoder's parameters, rather than of its layers?
                 ):

@@ -8,6 +8,8 @@ __all__ = ['LayerCut', 'inner_products', 'InjectGradients']
 # %% ../../nbs/43_pretraining.gradients.ipynb #6415dc1c
 import torch
 
+from ..core.arrays import without_autocast
+
 # %% ../../nbs/43_pretraining.gradients.ipynb #8aaa86a5
 class LayerCut:
     "Where encoder and workers meet: the encoder's layers, and copies of them, where gradients stop, for the workers to read"
@@ -36,16 +38,20 @@ class LayerCut:
 def inner_products(rows: list # for each loss a sequence of tensors, `None` for zeros
                   ) -> torch.Tensor: # `[K, K]`, float32
     "All inner products of the losses' gradients"
-    gram = torch.zeros(len(rows), len(rows))
+    gram = 0
     for column in zip(*rows):
-        there = torch.tensor([g is not None for g in column])
-        if not there.any(): continue
+        there = [g is not None for g in column]
+        if not any(there): continue
         flat = torch.stack([g.flatten().float() for g in column if g is not None])
-        part = flat.new_zeros(len(rows), len(rows))
-        with torch.autocast(flat.device.type, enabled=False):
-            part[there.outer(there).to(part.device)] = (flat @ flat.T).flatten()
-        gram = gram.to(part) + part
-    return gram
+        with without_autocast(flat.device): gram = gram + _with_zeros(flat @ flat.T, there)
+    return gram if torch.is_tensor(gram) else torch.zeros(len(rows), len(rows))
+
+def _with_zeros(square, there): # `[k, k]` and K times yes or no -> `[K, K]`
+    "Rows and columns of zeros put in where there is nothing, without a mask, which the host would wait for"
+    for dim in () if all(there) else (0, 1):
+        given, nothing = iter(square.unbind(dim)), torch.zeros_like(square.select(dim, 0))
+        square = torch.stack([next(given) if yes else nothing for yes in there], dim)
+    return square
 
 # %% ../../nbs/43_pretraining.gradients.ipynb #37b4db30
 class InjectGradients(torch.autograd.Function):

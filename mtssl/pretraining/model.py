@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from fastcore.basics import patch
 
 from ..core.arrays import seeded, without_autocast
+from ..core.devices import LateChecks
 from ..features.statistics import Statistics, fit_statistics
 from ..encoding.encoder import Encoder, encoders
 from .views import View, Whole, make_batch, unchanged
@@ -32,7 +33,7 @@ class PretrainModel(nn.Module):
                  distort=unchanged): # function of waves, for what the encoder hears in training
         super().__init__()
         self.encoder, self.workers, self.weighting = encoder, workers, weighting
-        self.statistics, self.distort = statistics, distort
+        self.statistics, self.distort, self.late = statistics, distort, LateChecks()
         for name, w in workers.items():
             if not isinstance(w.view, View): raise TypeError(f'The worker {name!r} has {w.view!r} for a view; '
                                                              'give it an object of a View, such as Whole().')
@@ -119,10 +120,10 @@ def reencode(self: PretrainModel, batches: dict # from `make_batches`
 
 # %% ../../nbs/44_pretraining.model.ipynb #e326a5b2
 class Losses(dict):
-    "`{name: scalar}` with the `batches` they come from, and in evaluation or where asked for the `cut` at the layers and `errors` per clip"
-    def __init__(self, losses, batches=None, cut=None, errors=None):
+    "`{name: scalar}` with the `batches` they come from, or those of `parts`, and in evaluation or where asked for the `cut` at the layers and `errors` per clip"
+    def __init__(self, losses, batches=None, cut=None, errors=None, parts=None):
         super().__init__(losses)
-        self.batches, self.cut, self.errors = batches, cut, errors
+        self.batches, self.cut, self.errors, self.parts = batches, cut, errors, parts
 
 @patch
 def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of full scale 1
@@ -136,9 +137,26 @@ def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of 
         errors = self.errors_of(batches) if self.weighting.per_clip or not self.training else None
         losses = {name: e.mean() for name, e in errors.items()} if errors else self.losses_of(batches)
         losses = Losses(losses, batches, cut, errors)
-    if not torch.stack(list(losses.values())).isfinite().all(): raise NonFiniteLoss(losses)
+    self._check_finite(losses)
     if not self.training: self.workers.scores() # one that is missing is found out before anything reads it
     return losses
+
+# %% ../../nbs/44_pretraining.model.ipynb #fb55af35
+@patch
+def _check_finite(self: PretrainModel, losses, *more):
+    "Raises `NonFiniteLoss` for losses, or `more` numbers, that are not finite; in training on a GPU some steps later"
+    def check(numbers):
+        if not numbers.isfinite().all(): raise NonFiniteLoss(dict(zip(losses, numbers.tolist())))
+    numbers = torch.stack([*losses.values(), *more])
+    if self.training: return self.late.add(numbers, check)
+    self.finish_checks()
+    check(numbers.detach().cpu())
+
+@patch
+def finish_checks(self: PretrainModel):
+    "Make the checks of training steps that are still to come, see `LateChecks`; called before anything is written"
+    for part in (self.weighting, self):
+        if late := getattr(part, 'late', None): late.look(wait=True)
 
 # %% ../../nbs/44_pretraining.model.ipynb #202ca795
 @patch
@@ -148,7 +166,7 @@ def weigh(self: PretrainModel, losses: Losses, # from `forward`
     "What the weighting makes of the workers' losses; raises `NonFiniteLoss`"
     with without_autocast(self.weighting.last_weights.device):
         total = self.weighting(losses.errors if self.weighting.per_clip else losses, losses.cut)
-    if not torch.isfinite(total + self.weighting.last_weights.sum()): raise NonFiniteLoss(losses)
+    self._check_finite(losses, total + self.weighting.last_weights.sum())
     return total
 
 # %% ../../nbs/44_pretraining.model.ipynb #d9e75251

@@ -8,6 +8,7 @@ __all__ = ['unchanged', 'View', 'Whole', 'Masked', 'Halves', 'TwoCrops', 'play',
 # %% ../../nbs/40_pretraining.views.ipynb #82124e87
 import math
 import torch
+import torch.nn.functional as F
 from dataclasses import dataclass
 from fastcore.basics import patch
 from functools import cached_property
@@ -15,6 +16,7 @@ from scipy.fft import next_fast_len
 from torchaudio.functional import phase_vocoder
 
 from ..core.arrays import without_autocast
+from ..core.devices import send
 from ..features.analysis import Analysis
 from ..features.targets import Target
 from ..features.statistics import Statistics
@@ -91,7 +93,8 @@ class Masked(View):
         before = (draw(len(wave), spans).sort().values * (n - spans * length + 1)).long()
         start = before + length * torch.arange(spans)
         frame = torch.arange(n)
-        hidden = ((frame >= start[..., None]) & (frame < start[..., None] + length)).any(1).to(wave.device)
+        hidden = ((frame >= start[..., None]) & (frame < start[..., None] + length)).any(1)
+        hidden = send(hidden, wave.device)
         silent = torch.zeros_like(wave, dtype=torch.bool)
         silent[:, :n * hop] = hidden.repeat_interleave(hop, 1)
         return distort(wave).masked_fill(silent, 0), dict(hidden=hidden)
@@ -116,6 +119,17 @@ class TwoCrops(View):
         return distort(torch.cat([wave, second])), {}
 
 # %% ../../nbs/40_pretraining.views.ipynb #ad520ced
+def _inverse(spectrum, window, n): # `[F, N]` of frames that overlap by three quarters -> `[n]`
+    "`torch.istft`, and on a GPU the same without its question whether the windows cover every sample, which the host waits for"
+    n_fft, hop = len(window), len(window) // 4
+    if window.device.type == 'cpu': return torch.istft(spectrum, n_fft, hop, window=window, length=n)
+    frames = torch.fft.irfft(spectrum.mT, n_fft) * window
+    ends = n_fft + hop * (len(frames) - 1)
+    joined = [F.fold(x.mT[None], (1, ends), (1, n_fft), stride=(1, hop)).flatten()[n_fft // 2:]
+              for x in (frames, window.square().expand_as(frames))]
+    wave = (joined[0] / joined[1].clamp(min=1e-11))[:n]
+    return F.pad(wave, (0, n - len(wave)))
+
 def play(wave: torch.Tensor, # `[T]`
          tempo: float, # how much faster, 1 for as it is
          pitch: float, # how much higher, as a ratio of frequencies
@@ -127,7 +141,7 @@ def play(wave: torch.Tensor, # `[T]`
     window = torch.hann_window(n_fft, device=wave.device, dtype=wave.dtype)
     spectrum = torch.stft(wave[:math.ceil(n * tempo)], n_fft, hop, window=window, pad_mode='constant', return_complex=True)
     advance = torch.linspace(0, math.pi * hop, n_fft // 2 + 1, device=wave.device, dtype=wave.dtype)[:, None]
-    slow = torch.istft(phase_vocoder(spectrum, tempo / pitch, advance), n_fft, hop, window=window, length=stretched)
+    slow = _inverse(phase_vocoder(spectrum, tempo / pitch, advance), window, stretched)
     return torch.fft.irfft(torch.fft.rfft(slow), n) * (n / stretched)
 
 # %% ../../nbs/40_pretraining.views.ipynb #238764b5
@@ -148,7 +162,7 @@ class Shifted(View):
         with torch.no_grad(), without_autocast(wave.device):
             twins = [play(w, t, p, n) for side in zip(tempo.tolist(), pitch.tolist()) for w, t, p in zip(wave, *side)]
         far = (place[:, 1] - place[:, 0]) / math.sqrt(2 / 3)
-        return distort(torch.stack(twins)), dict(zip(('tempo', 'pitch'), far.to(wave)))
+        return distort(torch.stack(twins)), dict(zip(('tempo', 'pitch'), send(far, wave)))
 
 # %% ../../nbs/40_pretraining.views.ipynb #ans0wers
 class _Answers(dict):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torchjd import scalarization
 
+from ..core.devices import send
 from ..core.registry import Registry
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #884a32a2
@@ -132,7 +133,7 @@ class Schedule(Weighting):
 
     def combine(self, losses):
         now = [np.interp(self.progress, *zip(*sorted(self.points[n]))) if n in self.points else 1. for n in self.names]
-        return (losses * losses.new_tensor(now)).sum()
+        return (losses * send(torch.tensor(now, dtype=losses.dtype), losses)).sum()
 
 # %% ../../nbs/43_pretraining.weighting.ipynb #f50ddcd4
 @weightings.register('uncertainty', reads='losses', source='Kendall et al. 2018, arXiv 1705.07115')
@@ -168,7 +169,10 @@ class GLS(Weighting):
     "The geometric mean of the losses"
     def __init__(self, names): # the workers, in order
         super().__init__(names)
-        self.combine = scalarization.GeometricMean()
+        self.method = scalarization.GeometricMean()
+
+    def combine(self, losses): # of a GPU it is not asked whether one is below 0
+        return self.method(losses) if losses.device.type == 'cpu' else losses.log().mean().exp()
 
 @weightings.register('log_sum', reads='losses', source='uncertainty with its optimal s, and a floor')
 class LogSum(Weighting):

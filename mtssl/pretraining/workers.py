@@ -96,7 +96,10 @@ class RegressionWorker(Worker):
 
     def errors(self, z, batch): return self._errors(*self._aligned(*self._compared(z, batch)))
     def loss(self, z, batch):
-        prediction, target = self.select_frames(*self._compared(z, batch))
+        prediction, target, hidden = self._compared(z, batch)
+        if hidden is not None and z.device.type != 'cpu': # a GPU would be asked how many are hidden
+            return self._errors(*self._aligned(prediction, target, hidden)).mean()
+        prediction, target = self.select_frames(prediction, target, hidden)
         loss = _loss_functions[self.loss_name](prediction, target)
         self.score = 1 - (loss if self.loss_name == 'cosine' else F.mse_loss(prediction, target)).detach()
         return loss

@@ -18,6 +18,7 @@ from itertools import islice
 
 from ..core.arrays import default_device
 from ..core.checks import check_numbers, limits
+from ..core.ranks import n_ranks, rank
 from .corpus import Corpus
 
 # %% ../../nbs/13_music.crops.ipynb #b8add2eb
@@ -216,6 +217,7 @@ class CropLoader(DataLoader):
     @pairs.setter
     def pairs(self, asked): self.dataset.pairs = asked
 
+    place = None # number of this process, from 0, and how many share each batch; None: rank and number of ranks
     _passed_over = 0 # batches not to make in the next pass
 
     def create_batches(self, positions):
@@ -237,7 +239,7 @@ class CropLoader(DataLoader):
 # %% ../../nbs/13_music.crops.ipynb #144a95d0
 def corpus_dls(corpus: Corpus,
                seconds: float = 6., # length of a crop
-               *, bs: int = 16, # crops per batch
+               *, bs: int = 16, # crops per batch, on each rank
                crops_per_epoch: int = None, # for training; None: about one pass over the audio, and at least a batch
                valid: float = .1, # share of the audio held out, by group
                short: str = 'repeat', # tracks shorter than a crop: 'repeat', 'pad' or 'skip'
@@ -261,6 +263,31 @@ def corpus_dls(corpus: Corpus,
                          'choose another seed, which holds out other tracks.')
     share = fixed.stretches[2].sum() / train.stretches[2].sum()
     if crops_per_epoch: fixed.n = min(fixed.n, max(1, round(crops_per_epoch * share)))
-    train.n = max(crops_per_epoch or train.n, bs)
+    train.n = max(crops_per_epoch or train.n, bs * n_ranks())
     loaders = [CropLoader(crops, bs=bs, drop_last=crops is train, num_workers=num_workers) for crops in (train, fixed)]
     return DataLoaders(*loaders, device=default_device(device))
+
+# %% ../../nbs/13_music.crops.ipynb #335ea57d
+@patch
+def _place(self: CropLoader): return self.place or ((rank(), n_ranks()) if n_ranks() > 1 else (0, 1))
+
+@patch
+def get_idxs(self: CropLoader):
+    "Positions of the crops of this process: of each batch that all share, its part"
+    number, of = self._place()
+    if of == 1: return super(CropLoader, self).get_idxs()
+    part = lambda b: b if len(b) < of else b[len(b) * number // of:len(b) * (number + 1) // of]
+    return [p for b in chunked(range(self.n), self.bs * of, self.drop_last) for p in part(b)]
+
+@patch
+def undivided(self: CropLoader, i: int # number of a batch, from 0
+             ) -> bool:
+    "Does every process hear all of this batch, because there is less than one crop for each?"
+    batches, rest = divmod(self.n, self.bs * self._place()[1])
+    return i >= batches and rest < self._place()[1]
+
+@patch
+def __len__(self: CropLoader):
+    batches, rest = divmod(self.n, self.bs * self._place()[1])
+    if self.drop_last or not rest: return batches
+    return batches + (-(-rest // self.bs) if self.undivided(batches) else 1)

@@ -61,7 +61,7 @@ def find_parts(folder, # of all parts; it may not be there
     return dict(sorted(parts.items()))
 
 # %% ../../nbs/07_core.shares.ipynb #4af104a6
-_note_name = 'shares.json'
+_note_name = '_shares.json'
 
 def agree(folder, # of all parts; it is made if it is missing
           share: Share,

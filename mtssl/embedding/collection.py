@@ -21,12 +21,13 @@ from pathlib import Path
 from ..core.checks import check_numbers, check_out
 from ..core.files import digest, is_full_disk, locked, naming_full_disk, write_atomically
 from ..core.progress import progress_bar
+from ..core.shares import agree, part_path, read_share
 from ..music.audio import from_int16
 from ..music.decoding import decode_tracks
 from ..music.sources import walk_audio
 from .embedding import Cache, embed_frames, embed_wave, model_digest
 from .embedder import MusicEmbedder
-from .vector_files import Row, about_fields, checksum_of, format_of, index_path, npy_path
+from .vector_files import Row, about_fields, checksum_of, format_of, index_path, npy_path, part_files
 from .vector_files import read_about, read_rows, write_index, write_npz, write_parquet
 
 # %% ../../nbs/52_embedding.collection.ipynb #f87ad982
@@ -64,23 +65,25 @@ def _put(journal, name, array, note, checksum, kind='npz'):
 # %% ../../nbs/52_embedding.collection.ipynb #7453f0d8
 _file_columns = 'position integer primary key, path text, file blob, bytes int, modified int, name text'
 
-def _list_files(journal, folder, model, passed=None):
-    "Put the tracks of a folder into the journal, in order; those of an earlier list are kept in `before`"
+def _list_files(journal, folder, model, passed=None, share=None):
+    "Put the tracks of a folder, or a share of them, into the journal, in order; those of an earlier list are kept in `before`"
     journal._ask('create table if not exists before (path text primary key)')
     if journal._ask("select 1 from sqlite_master where name = 'files'"):
         journal._ask('insert or ignore into before select path from files')
     journal._ask('drop table if exists files')
     journal._ask(f'create table files ({_file_columns})')
-    files = iter(walk_audio(folder, passed))
-    while batch := list(itertools.islice(files, 1000)):
+    files = ((file, _written_path(file, folder)) for file in walk_audio(folder, passed))
+    mine = ((file, path) for file, path in files if not share or share.holds(path))
+    while batch := list(itertools.islice(mine, 1000)):
         journal._ask('begin')
-        for file in batch:
-            journal._ask('insert into files values (null, ?, ?, ?, ?, ?)', *_facts_of(file, folder, model))
+        for file, path in batch:
+            journal._ask('insert into files values (null, ?, ?, ?, ?, ?)', *_facts_of(file, path, model))
         journal._ask('commit')
 
-def _facts_of(file, folder, model):
+def _written_path(file, folder): return file.relative_to(folder).as_posix().encode('utf-8', 'backslashreplace').decode()
+
+def _facts_of(file, path, model):
     "Path as it is written, path to open, size, time of change, and name in the journal"
-    path = file.relative_to(folder).as_posix().encode('utf-8', 'backslashreplace').decode()
     try: size, modified = (status := file.stat()).st_size, status.st_mtime_ns
     except OSError: size, modified = -1, 0
     return path, os.fsencode(file), size, modified, digest(model, path, size, modified)
@@ -119,6 +122,12 @@ class _Work:
         e = self.encoder
         values = model_digest(e, *way), version('mtssl'), e.config, e.sr, e.hop, *way, size
         self.about = dict(zip(about_fields, values))
+
+    def settings(self):
+        "What all shares of a collection must have in common"
+        name = self.encoder.config['name']
+        way = {k: self.about[k] for k in ('layers', 'window', 'average', 'frames')}
+        return dict(model=f'{name} {model_digest(self.encoder)[:8]}') | way
 
     def embed(self, wave # `[T]`
              ) -> np.ndarray: # `[D]`, or frames `[N, D]`
@@ -228,13 +237,14 @@ def rows(self: _Work, journal):
 def embed_collection(
     model, # folder of a run or of a saved model, its id on the Hugging Face Hub, or an `Encoder`
     folder, # of audio, sub-folders included
-    out, # file that ends in .npz or .parquet, or a folder for one npy per track
+    out, # file that ends in .npz or .parquet, or a folder for one npy per track; with `share` a folder of parts
     *,
     layers=None, # indices of the layers to pool; 'each': all; None: first, middle, last; for frames, the last
     window: float = 60., # longest piece of a track to encode at once, s
     average: str = 'frames', # how a longer one is averaged: over 'frames' or 'windows', see `embed_wave`
     frames: bool = False, # write frames, unpooled, with frame n at `n * hop / sr` seconds?
     least: float = .95, # share of the promised length of a file that must be there
+    share=None, # such as '3/16': only this part of the files, into one Parquet file of the folder `out`
     device: str = None, # where to put the model; None: the CPU, or where an `Encoder` is
     jobs: int = None, # processes that decode; None: one per core
     quiet: bool = False # no progress bar
@@ -245,32 +255,38 @@ def embed_collection(
     """
     check_out(out)
     check_numbers(window=window, least=least, jobs=jobs)
-    out, folder = Path(out), Path(folder)
-    _check_new(out, frames)
+    out, folder, share = Path(out), Path(folder), share and read_share(share)
+    file = _check_new(out, frames, share)
     embedder = MusicEmbedder(model, layers=layers, window=window, average=average, device=device).fit()
-    work = _Work(embedder, out, frames)
+    work = _Work(embedder, file, frames)
     next(walk_audio(folder), None) # is there such a folder?
-    return _embed_all(work, folder, least, jobs, quiet)
+    if share: agree(out, share, work.settings() | dict(least=least))
+    return _embed_all(work, folder, least, jobs, quiet, share)
 
 # %% ../../nbs/52_embedding.collection.ipynb #efe2152b
-def _embed_all(work, folder, least, jobs, quiet):
+def _embed_all(work, folder, least, jobs, quiet, share=None):
     "Do what is not done yet, then write everything"
     work.begin()
     with _open_journal(work.out) as journal:
-        _list_files(journal, folder, work.about['digest'], passed := Counter())
+        _list_files(journal, folder, work.about['digest'], passed := Counter(), share)
         work.take_over(journal)
         work.forget_lost(journal)
         known = _count_files(journal, done=True)
         problems = work.fill(journal, least, jobs, quiet)
-        if n := _count_files(journal, done=True): work.write(journal)
+        n = _count_files(journal, done=True)
+        if n or share: work.write(journal) # a share may be empty
         notes = _notes(journal)
     shutil.rmtree(_journal_path(work.out), ignore_errors=True)
     return dict(out=work.out, files=n, new=n - known, size=work.about['size'], left_out=problems, notes=notes,
-                passed_over=dict(passed))
+                passed_over={} if share and share.number > 1 else dict(passed)) # each file is counted once
 
 # %% ../../nbs/52_embedding.collection.ipynb #1759e49c
-def _check_new(out, frames):
-    "Raise `ValueError` if `out` is there, and is neither embeddings nor begun work"
+def _check_new(out, frames, share=None):
+    "The file or folder to write; raises `ValueError` if `out` is there, and is neither embeddings nor begun work"
+    if share and (out.suffix in ('.npz', '.parquet') or index_path(out).is_file()):
+        raise ValueError(f'A share is written as a Parquet file of its own into a folder, and {out} is something else: name a folder.')
+    if share: return _check_new(part_path(out, share, '.parquet'), frames)
+    if parts := part_files(out): raise ValueError(f'{out} holds parts of {max(parts).of} shares: embed with --share, or choose another folder.')
     folder = format_of(out, frames) == 'npy'
-    if not out.exists() or folder and (_journal_path(out).exists() or not any(out.iterdir())): return
-    read_about(out)
+    if out.exists() and not (folder and (_journal_path(out).exists() or not any(out.iterdir()))): read_about(out)
+    return out

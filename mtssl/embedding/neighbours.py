@@ -17,7 +17,7 @@ from ..core.checks import Limit, check_numbers
 from ..core.extras import needs
 from .embedding import model_digest
 from .embedder import MusicEmbedder
-from .vector_files import index_path, read_about, read_rows
+from .vector_files import index_path, part_files, read_about, read_rows
 from .collection import embed_collection
 
 # %% ../../nbs/53_embedding.neighbours.ipynb #c4532279
@@ -70,7 +70,7 @@ def similar(model, # as in `embed_collection`
     source, query, problems = Path(source), Path(query), {}
     embedder = MusicEmbedder(model, device=device, quiet=True).fit()
     with tempfile.TemporaryDirectory() as folder:
-        if source.is_dir() and not index_path(source).exists():
+        if source.is_dir() and not index_path(source).exists() and not part_files(source):
             out = Path(folder)/'all.npz'
             written = embed_collection(embedder.encoder_, source, out, device=device, jobs=jobs, quiet=quiet)
             problems = written['left_out']

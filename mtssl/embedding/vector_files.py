@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['about_fields', 'format_of', 'Row', 'checksum_of', 'write_index', 'write_parquet', 'write_npz', 'index_path',
-           'npy_path', 'read_about', 'read_rows', 'Embeddings', 'read_embeddings']
+           'npy_path', 'part_files', 'read_about', 'read_rows', 'Embeddings', 'read_embeddings']
 
 # %% ../../nbs/51_embedding.vector_files.ipynb #8d92082e
 import itertools
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core.files import FileProblem, digest, open_parquet, opening, read_npy
+from ..core.shares import check_alike, check_parts, find_parts
 
 # %% ../../nbs/51_embedding.vector_files.ipynb #033bbac5
 about_fields = 'digest', 'mtssl', 'encoder', 'sr', 'hop', 'layers', 'window', 'average', 'frames', 'size'
@@ -118,12 +119,29 @@ def npy_path(out, # folder that was written
     if len(name.encode()) > 246: name = f'{name.encode()[:200].decode(errors="ignore")}~{digest(path)[:16]}'
     return Path(out)/folder/f'{name}.npy'
 
+# %% ../../nbs/51_embedding.vector_files.ipynb #b5532e47
+def part_files(out) -> dict: # `Share` -> path, also of those begun; empty for anything but a folder of parts
+    "The parts that lie in a folder"
+    out = Path(out)
+    if not out.is_dir() or (out/'index.parquet').exists(): return {}
+    begun = {share: path.with_suffix('') for share, path in find_parts(out, '.parquet.journal').items()}
+    return dict(sorted((begun | find_parts(out, '.parquet')).items()))
+
+def _about_parts(out, parts):
+    "What made them all; raises `ValueError` if they differ, or not all are there"
+    check_parts(out, parts, f'mtssl embed MODEL FOLDER --out {out}', [share for share, path in parts.items() if not path.exists()])
+    about = {share: read_about(path) for share, path in parts.items()}
+    settings = {share: dict(of=share.of) | {k: a[k] for k in ('layers', 'window', 'average', 'frames', 'sr', 'digest')} for share, a in about.items()}
+    for share in parts: check_alike(out, settings[min(parts)], settings[share], f'share {share}')
+    return about[min(parts)]
+
 # %% ../../nbs/51_embedding.vector_files.ipynb #3775f148
-def read_about(out # file or folder that was written
+def read_about(out # file or folder that was written, or folder of the parts of all shares
               ) -> dict: # digest, mtssl, encoder, sr, hop, layers, window, average, frames, size
     "What made the embeddings in `out`; raises `ValueError` if it is something else"
     out = Path(out)
     if not out.exists(): raise FileProblem(f'There is no file or folder {out}.')
+    if parts := part_files(out): return _about_parts(out, parts)
     try:
         if format_of(out) == 'npz':
             with np.load(out) as file: text, written = str(file['about']), None
@@ -137,11 +155,14 @@ def read_about(out # file or folder that was written
         raise FileProblem(f'{out} does not hold embeddings that `mtssl embed` wrote, or is damaged.') from None
 
 # %% ../../nbs/51_embedding.vector_files.ipynb #0f76dfbe
-def read_rows(out, # file or folder that was written
+def read_rows(out, # file or folder that was written, or folder of the parts of all shares
               arrays: bool = True # read the vectors, too?
              ): # yields `Row`s
     "What was written, row by row, in flat memory; raises `ValueError` if it is something else, or damaged"
     out, about = Path(out), read_about(out)
+    if parts := part_files(out):
+        for part in parts.values(): yield from read_rows(part, arrays)
+        return
     with opening(out, 'embeddings'):
         rows = _npz_rows(out, about['size']) if format_of(out) == 'npz' else _parquet_rows(out, about, arrays)
         for row in rows:
@@ -193,9 +214,10 @@ class Embeddings:
     embeddings: np.ndarray | list
     about: dict
 
-def read_embeddings(out # npz, Parquet file or folder that was written
+def read_embeddings(out # npz, Parquet file or folder that was written, or folder of the parts of all shares
                    ) -> Embeddings:
-    "All that was written; raises `ValueError` if it is something else"
+    "All that was written, parts in the order of the paths; raises `ValueError` if it is something else"
     about, rows = read_about(out), list(read_rows(out))
+    if part_files(out): rows.sort(key=lambda row: row.path)
     arrays = [row.array for row in rows]
     return Embeddings([row.path for row in rows], arrays if about['frames'] else np.stack(arrays), about)

@@ -15,9 +15,12 @@ from fastai.data.load import DataLoader
 from fastcore.basics import patch
 from hashlib import blake2b
 from itertools import islice
+from torch.utils.data import get_worker_info
 
 from ..core.arrays import default_device
 from ..core.checks import check_numbers, limits
+from ..core.ranks import n_ranks, rank
+from ..core.shares import Share
 from .audio import AudioError, levels
 from .decoding import decode_tracks
 from .sources import Track, check_source, open_sources
@@ -61,7 +64,7 @@ class CropStream(DataLoader):
     def __init__(self, sources, # tar shards, or whatever `open_source` takes
                  seconds: float = 6., # length of a crop
                  *, bs: int = 16, # crops per batch
-                 crops_per_epoch: int = 1000, # rounded down to full batches
+                 crops_per_epoch: int = 1000, # of all ranks together, rounded down to full batches
                  sr: int = 22050, # sample rate, Hz
                  per_track: int = 4, # crops from a track, at most
                  buffer: int = 256, # crops among which the next is drawn
@@ -72,16 +75,18 @@ class CropStream(DataLoader):
                  pairs: bool = False, # a second crop of the same track with each?
                  seed: int = 0,
                  device=None, # where batches go; None: a GPU that CUDA knows, else the CPU
-                 jobs: int = None): # processes that decode; None: one per core
+                 jobs: int = None, # processes that decode; None: one per core
+                 num_workers: int = 0, # processes that each read sources of their own, and decode them; 0: this one reads, and `jobs` decode
+                 place: tuple = None): # number of this process, from 0, and how many stream together; None: rank and number of ranks
         check_crops(short, silence)
         check_numbers(dict(bs=limits['bs']._replace(least=1)), seconds=seconds, bs=bs, crops_per_epoch=crops_per_epoch, sr=sr, seed=seed, jobs=jobs)
         if crops_per_epoch < bs: raise ValueError(f'crops_per_epoch={crops_per_epoch} is less than a batch of {bs}.')
         sources = list(sources)
         for source in sources: check_source(source)
-        super().__init__(bs=bs, n=crops_per_epoch, drop_last=True, indexed=False, device=default_device(device))
+        super().__init__(bs=bs, n=crops_per_epoch, drop_last=True, indexed=False, num_workers=num_workers, device=default_device(device))
         self.sources, self.n_samples, self.sr, self.per_track, self.buffer = sources, round(seconds * sr), sr, per_track, buffer
         self.valid, self.held_out, self.short, self.silence, self.pairs = valid, held_out, short, silence, pairs
-        self.seed, self.jobs, self.epoch, self.problems, self._kept = seed, jobs, 0, {}, None
+        self.seed, self.jobs, self.place, self.epoch, self.problems, self._kept = seed, jobs, place, 0, {}, None
 
 # %% ../../nbs/14_music.crop_stream.ipynb #de044e4b
 @patch
@@ -96,11 +101,11 @@ def after_iter(self: CropStream):
 
 # %% ../../nbs/14_music.crop_stream.ipynb #76e778cd
 @patch
-def _tracks(self: CropStream, order):
+def _tracks(self: CropStream, sources):
     "Tracks of the sources in this order that are on this side of the split, and those with a problem"
-    for i in order:
+    for i, share in sources:
         try:
-            for track in open_sources([self.sources[i]]):
+            for track in open_sources([self.sources[i]], share=share):
                 if track.problem or is_held_out(track.group, self.valid, self.seed) == self.held_out: yield track
         except AudioError as e: yield Track(str(e.path), str(e.path), '', problem=e.reason) # gone since the stream began
 
@@ -110,14 +115,45 @@ def _cut(self: CropStream, samples, start):
     if len(samples) < self.n_samples: return samples, start
     return samples[start:start + self.n_samples].copy(), 0
 
+# %% ../../nbs/14_music.crop_stream.ipynb #ffaa69a3
+@patch
+def __len__(self: CropStream): return max(1, self.n // (self.bs * self._place()[1]))
+
+@patch
+def _place(self: CropStream): return self.place or (rank(), n_ranks())
+
+@patch
+def before_iter(self: CropStream):
+    "Loader workers are told which rank they work for"
+    self._began = self._place()
+
+@patch
+def _reader(self: CropStream):
+    "The number of this reader, from 0, and how many there are"
+    number, of = self._began
+    return number * self.num_workers + self.offs, of * self.num_workers
+
+@patch
+def _key(self: CropStream): return [self.seed, 0 if self.held_out else self.epoch + 1]
+
+@patch
+def _own_sources(self: CropStream):
+    "Numbers of the sources that this reader reads, each with its share of the tracks, or None for all"
+    (reader, readers), n = self._reader(), len(self.sources)
+    if readers == 1: return [(i, None) for i in range(n)]
+    order = np.random.default_rng([*self._key(), 2]).permutation(n).tolist()
+    if n >= readers: return [(i, None) for i in order[reader::readers]]
+    return [(order[reader % n], Share(reader // n + 1, len(range(reader % n, readers, n))))]
+
 # %% ../../nbs/14_music.crop_stream.ipynb #e96b9694
 @patch
 def _crops(self: CropStream, rng, second):
     "Crops of track after track, pass after pass: number, and one crop or two; raises `ValueError` if a whole pass gives none"
-    options = dict(per_track=self.per_track, silence=self.silence)
+    options, jobs = dict(per_track=self.per_track, silence=self.silence), 1 if get_worker_info() else self.jobs
+    mine, every = self._own_sources(), [(i, None) for i in range(len(self.sources))]
     while True:
-        empty = True
-        for track, samples, facts in decode_tracks(self._tracks(rng.permutation(len(self.sources))), self.sr, jobs=self.jobs):
+        empty, order = True, [mine[i] for i in rng.permutation(len(mine))]
+        for track, samples, facts in decode_tracks(self._tracks(order), self.sr, jobs=jobs):
             if samples is None: self.problems[track.path] = facts['problem']; continue
             if self.short == 'skip' and len(samples) < self.n_samples: continue
             starts = [track_crops(samples, self.n_samples, self.sr, rng, **options)]
@@ -125,7 +161,8 @@ def _crops(self: CropStream, rng, second):
             for together in zip(*starts):
                 empty = False
                 yield zlib.crc32(track.path.encode()), [self._cut(samples, start) for start in together]
-        if empty: raise ValueError(self._nothing())
+        if empty and mine == every: raise ValueError(self._nothing())
+        if empty: mine = every
 
 # %% ../../nbs/14_music.crop_stream.ipynb #1f5db9d4
 @patch
@@ -147,7 +184,7 @@ def _nothing(self: CropStream):
 
 # %% ../../nbs/14_music.crop_stream.ipynb #fd2b87fd
 @patch
-def create_batches(self: CropStream, samples):
+def _batches(self: CropStream):
     "The batches of an epoch; those of a validation stream are kept"
     if self._kept and self._kept[0] == self.pairs:
         yield from ([x.clone() for x in batch] for batch in self._kept[1])
@@ -160,14 +197,29 @@ def create_batches(self: CropStream, samples):
 
 @patch
 def _new_batches(self: CropStream):
-    key = [self.seed, 0 if self.held_out else self.epoch + 1]
+    reader, readers = self._reader()
+    key = self._key() + ([3, reader, readers] if readers > 1 else [])
     shape = (self.bs, 2, self.n_samples) if self.pairs else (self.bs, self.n_samples)
     with closing(self._mixed(np.random.default_rng(key), np.random.default_rng([*key, 1]))) as crops:
-        for _ in range(len(self)):
+        for _ in range(len(self))[self.offs::self.num_workers]:
             wave, rows = np.empty(shape, np.float32), list(islice(crops, self.bs))
             parts = [part for _, together in rows for part in together]
             for out, (samples, start) in zip(wave.reshape(-1, self.n_samples), parts): fill(out, samples, start, self.short)
             yield torch.from_numpy(wave), torch.tensor([number for number, _ in rows])
+
+# %% ../../nbs/14_music.crop_stream.ipynb #709532af
+@patch
+def create_batches(self: CropStream, samples):
+    "The batches of this process; those of a loader worker bring its problems along"
+    if not get_worker_info(): yield from self._batches(); return
+    for batch in self._batches():
+        yield *batch, self.problems
+        self.problems = {}
+
+@patch
+def after_batch(self: CropStream, batch):
+    if len(batch) > 2: self.problems.update(batch[2])
+    return batch[:2]
 
 # %% ../../nbs/14_music.crop_stream.ipynb #4ac1f5fc
 def stream_dls(sources, # tar shards, or whatever `open_source` takes

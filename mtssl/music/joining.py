@@ -86,5 +86,5 @@ def join_corpus(store, # folder into which all shares were built
     if not facts: _join(store, parts, quiet)
     elif parts and 'joined' not in facts: raise ValueError(f'The corpus in {store} is whole, and is not made of the parts beside it: move one of the two.')
     for part in parts.values(): shutil.rmtree(part)
-    (store/'shares.json').unlink(missing_ok=True)
+    (store/'_shares.json').unlink(missing_ok=True)
     return Corpus(store)

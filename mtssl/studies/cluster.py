@@ -6,7 +6,7 @@
 __all__ = ['lost_code', 'schedulers', 'start_job', 'write_error', 'note_end', 'unfit', 'run_there', 'check_backend', 'Cluster',
            'connect']
 
-# %% ../../nbs/72_studies.cluster.ipynb #154f79a8
+# %% ../../nbs/72_studies.cluster.ipynb #b05501c6
 import multiprocessing
 import pickle
 import platform
@@ -24,7 +24,7 @@ from ..core.files import write_atomically
 from ..core.lease import holder
 from ..core.processes import can_import_script, without_script
 
-# %% ../../nbs/72_studies.cluster.ipynb #f0d1da8d
+# %% ../../nbs/72_studies.cluster.ipynb #f3eb97c9
 _starting = threading.Lock() # workers have several threads
 
 @contextmanager
@@ -48,7 +48,7 @@ def start_job(job # something without arguments to call, or such a thing pickled
     with _may_start(), nullcontext() if can_import_script() else without_script(): process.start()
     return process
 
-# %% ../../nbs/72_studies.cluster.ipynb #acf6e52d
+# %% ../../nbs/72_studies.cluster.ipynb #02188b0d
 lost_code = 75 # with which a process ends that has lost its lease: no failure, the job is for others to do
 
 def write_error(folder: Path, # of a job
@@ -68,7 +68,7 @@ def note_end(folder: Path, # of a job
     killed = ', killed, perhaps for want of memory.' * (code == -9)
     write_error(folder, ChildProcessError(f'its process ended with exit code {code}{killed}'))
 
-# %% ../../nbs/72_studies.cluster.ipynb #2775d651
+# %% ../../nbs/72_studies.cluster.ipynb #84c62ace
 def unfit(folder: str, # of the study, absolute
           token: str, # of the lease in it
           mtssl: str, # version at the head of the study
@@ -84,7 +84,7 @@ def unfit(folder: str, # of the study, absolute
         time.sleep(.5)
     return ''
 
-# %% ../../nbs/72_studies.cluster.ipynb #ad163444
+# %% ../../nbs/72_studies.cluster.ipynb #ee717d9e
 class _Head:
     "The process at the head of a study, as seen from a worker"
     def __init__(self, folder, token, patience=180.):
@@ -102,6 +102,7 @@ def run_there(job: bytes, # pickled
              ) -> str: # '' if it was begun, else why not
     "Do a job on this machine, in a process of its own, unless the machine is unfit, and until the head of the study is gone"
     if why := unfit(**place): return why
+    if (Path(folder)/'lines.csv').exists(): return '' # asked again, since the answer was lost with a worker
     head, process = _Head(place['folder'], place['token']), start_job(job)
     while process.is_alive():
         process.join(1.)
@@ -109,7 +110,7 @@ def run_there(job: bytes, # pickled
     if not head.is_gone(): note_end(Path(folder), process.exitcode)
     return ''
 
-# %% ../../nbs/72_studies.cluster.ipynb #6e6244e1
+# %% ../../nbs/72_studies.cluster.ipynb #f017f5ee
 schedulers = dict(dask='tcp://HOST:8786', ray='HOST:6379, or auto')
 
 def check_backend(backend: str, # 'local', 'dask' or 'ray'
@@ -136,7 +137,7 @@ def _check_address(backend, scheduler):
 def _silent(backend, scheduler):
     return f'No {backend.title()} cluster answers at {scheduler}; is its address right, and is it running?'
 
-# %% ../../nbs/72_studies.cluster.ipynb #1be7789a
+# %% ../../nbs/72_studies.cluster.ipynb #ea4ed2be
 class _Dask:
     "A Dask cluster: each thread of a worker takes one job at a time"
     backend, options = 'dask', {}
@@ -168,7 +169,7 @@ class _Ray:
     def count(self): return self.gpus or int(self.ray.cluster_resources().get('CPU', 0))
     def close(self): self.ray.shutdown()
 
-# %% ../../nbs/72_studies.cluster.ipynb #2bd50ac9
+# %% ../../nbs/72_studies.cluster.ipynb #ab73a847
 @patch
 def ask(self: _Ray, question, **given):
     "What every machine answers; an error is an answer"
@@ -180,7 +181,7 @@ def ask(self: _Ray, question, **given):
         except Exception as e: answers[node['NodeManagerAddress']] = getattr(e, 'cause', None) or e
     return answers
 
-# %% ../../nbs/72_studies.cluster.ipynb #c059c802
+# %% ../../nbs/72_studies.cluster.ipynb #6365c8d9
 class Cluster:
     "The machines that work on a study; within `with`"
     def __init__(self, backend: str, # 'dask' or 'ray'
@@ -211,7 +212,7 @@ class Cluster:
         with parallel_config(self.kind.backend, **self.kind.options):
             return Parallel(n_jobs=-1, batch_size=1, pre_dispatch='all')(delayed(run_there)(**task) for task in tasks)
 
-# %% ../../nbs/72_studies.cluster.ipynb #6aea680f
+# %% ../../nbs/72_studies.cluster.ipynb #eacf57c5
 def connect(backend: str, # 'local', 'dask' or 'ray'
             scheduler: str | None # its address
            ): # a context manager that gives a `Cluster`, or None for this machine's processes

@@ -216,7 +216,8 @@ def pretrain_cell(study: Study, cell: Cell, out: Path, device: str | None, tell)
     folder = out/'cells'/cell.name
     if (folder/'report.html').exists(): return
     keep_every = 0 if study.points == 1 else study.settings.epochs // study.points
-    callbacks = [CostCallback(folder), StepCallback(lambda learn, done: tell(done))]
+    callbacks = [CostCallback(folder),
+                 StepCallback(lambda learn, done: tell(round(done / len(learn.dls.train), 2)))]
     shared = dict(keep_every=keep_every, device=device, cbs=callbacks, quiet=True)
     if (folder/'checkpoints'/'last.pt').exists(): resume(folder, **shared)
     else: pretrain(open_music(study, out), folder, **shared, **cell_settings(study, cell))
@@ -273,7 +274,7 @@ class Job:
     function: object
     arguments: tuple
     folder: Path
-    steps: int = 1 # for the progress bar
+    steps: int = 1 # for the progress bar: epochs of a cell
 
     @property
     def finished(self): return (self.folder/'lines.csv').exists()

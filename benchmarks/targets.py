@@ -19,7 +19,7 @@ import librosa
 import numpy as np
 import torch
 from mtssl.features.analysis import Analysis
-from mtssl.features.kernels import median31
+from mtssl.features.medians import median31
 from mtssl.music.synth.mix import synthesise
 from mtssl.features.targets import Target, targets
 

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 
 from .kernels import by_clips, cqt_frequencies, cqt_kernels, cqt_lengths, decibels, gammatone_filters
-from .kernels import hann, hops_for, in_parts, median31, mel_filters, safe_sqrt, samples_at_once
+from .kernels import hann, hops_for, in_parts, mel_filters, safe_sqrt, samples_at_once
 from .kernels import squared, unit_peak, yin
+from .medians import parted
 
 # %% ../../nbs/20_features.analysis.ipynb #8be7bc2b
 def _is_positive_int(n): return isinstance(n, (int, np.integer)) and n >= 1
@@ -368,12 +369,7 @@ def hpss(self: Analysis,
     function = lambda x: x, # of a part's power spectra `[b, N, 1 + n_fft // 2]`, a few clips at a time
 ) -> torch.Tensor: # `[2, B, ...]`, what it gives for the harmonic and the percussive part
     "Harmonic and percussive parts, as `librosa.decompose.hpss` of the magnitude spectrum"
-    def separate(power):
-        steady, sudden = median31(power), median31(power.permute(2, 0, 1).flatten(1)[None])[0]
-        sudden = sudden.unflatten(1, power.shape[:2]).permute(1, 2, 0)
-        least = torch.finfo(power.dtype).tiny
-        mask = (steady + least) / (steady + sudden + 2 * least)
-        return torch.stack([function(power * mask.square()), function(power * (1 - mask).square())])
+    separate = lambda power: torch.stack([function(part) for part in parted(power)])
     return by_clips(self.power.mT, separate, 1)
 
 @patch

@@ -30,6 +30,7 @@ limits = dict(
     silence=Limit(-254, -1, 'dB of full scale', optional=True),
     least=Limit(0, 1),
     bs=Limit(2, 65_536, 'crops', whole=True),
+    accumulate=Limit(1, 65_536, 'parts', whole=True),
     epochs=Limit(1, 1_000_000, whole=True),
     crops_per_epoch=Limit(1, 10**9, 'crops', whole=True, optional=True),
     keep_every=Limit(0, 1_000_000, 'epochs', whole=True),

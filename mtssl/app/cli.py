@@ -102,6 +102,13 @@ def _fetchable_names(incomplete: str):
     from mtssl.probing.fetching import fetchables
     return [name for name in sorted(fetchables) if name.startswith(incomplete)]
 
+def _show_offer(thing, out, size, space):
+    "What a download is, costs and allows, and where it will go"
+    from mtssl.core.downloads import in_bytes
+    facts = {'': thing.title, 'size': f'about {in_bytes(size)} to download, {in_bytes(space)} on the disk while it is unpacked',
+             'licence': thing.licence, 'page': thing.page, 'folder': str(out)}
+    show_table([dict(fact=k, value=v) for k, v in facts.items()])
+
 def _agreed(yes): # does the user want the download?
     if yes: return True
     if asked.json or not sys.stdin.isatty(): raise ValueError('Nothing was fetched: say --yes to fetch without being asked.')
@@ -116,26 +123,23 @@ def fetch(name: Annotated[Optional[str], typer.Argument(metavar='NAME', autocomp
           hours: Annotated[Optional[float], typer.Option(help='At most so many, of music that comes in pieces.')] = None,
           yes: Annotated[bool, typer.Option('--yes', '-y', help='Do not ask.')] = False):
     "Download public music, or a labelled set, and check that it came whole."
-    from mtssl.core.downloads import check_room, in_bytes
+    from mtssl.core.downloads import check_room
     from mtssl.probing.fetching import fetch_rows, fetchables
     from mtssl.probing.labelled import data_folder
-    if name is None: return _list_fetchables(fetch_rows())
+    if name is None:
+        show_table(rows := fetch_rows())
+        return dict(fetchables=rows)
     thing = fetchables[name]
+    if thing.how: raise ValueError(f'{name} cannot be fetched by a command. {thing.how}')
     out = out or data_folder()/thing.folder
     size, space = thing.needs(hours=hours)
-    facts = {'': thing.title, 'size': f'{in_bytes(size)} to download, {in_bytes(space)} on the disk',
-             'licence': thing.licence, 'page': thing.page, 'folder': str(out)}
-    show_table([dict(fact=k, value=v) for k, v in facts.items()])
+    _show_offer(thing, out, size, space)
     check_room(out, space)
     if not _agreed(yes): raise Failed('Nothing was fetched.', dict(name=name, out=None))
     path = thing.get(out, quiet=asked.quiet, hours=hours)
-    say(f'{path}')
-    if thing.next: say(f"Next: {thing.next.format(out=path)}")
-    return dict(name=name, out=path, next=thing.next.format(out=path))
-
-def _list_fetchables(rows):
-    show_table(rows)
-    return dict(fetchables=rows)
+    found, after = thing.check(path) if thing.check else '', thing.next.format(out=path)
+    for line in filter(None, [str(path), found, after and f'Next: {after}']): say(line)
+    return dict(name=name, out=path, found=found, next=after)
 
 # %% ../../nbs/82_app.cli.ipynb #8a5d253e
 corpus_app = Commands(help='Decode audio once into a store to pre-train on; join the shares of many machines; check a store.',
@@ -251,6 +255,10 @@ _Stream = Annotated[bool, typer.Option('--stream',
 _Resume = Annotated[bool, typer.Option('--resume', help='Continue an interrupted run with its own settings.')]
 _SaveEvery = Annotated[Optional[str], typer.Option(metavar='TIME', help='Write a checkpoint also within an epoch, after so long: '
                                                    '10m, 90s, 1h30m; by default after every epoch.')]
+_Precision = Annotated[str, typer.Option(autocompletion=among('fp32', 'bf16', 'fp16'),
+                       help='Of encoder and heads: fp32, bf16 or fp16; half precision is for GPUs.')]
+_Accumulate = Annotated[int, typer.Option(help='Batches of --bs crops in one step; saves memory.')]
+_Compile = Annotated[bool, typer.Option('--compile', help='Compile encoder and heads; for GPUs, no gain on a CPU.')]
 _Crops = Annotated[Optional[int], typer.Option(help='Crops per epoch; by default as many as cover the audio once. '
                                                     '--stream needs it.')]
 
@@ -277,6 +285,7 @@ def pretrain(context: typer.Context,
              lr: Annotated[float, typer.Option(help='Highest learning rate.')] = 1.5e-3,
              wd: Annotated[float, typer.Option(help='Weight decay.')] = .01,
              sr: Rate = 22_050,
+             precision: _Precision = 'fp32', accumulate: _Accumulate = 1, compile: _Compile = False,
              start: _Start = None, probe_on: _Probe = None,
              stream: _Stream = False, resume: _Resume = False, save_every: _SaveEvery = None,
              seed: Annotated[int, typer.Option(help='Of crops, weights and everything else.')] = 0,
@@ -284,7 +293,7 @@ def pretrain(context: typer.Context,
     "Pre-train an encoder on a folder of music."
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs,
                     crops_per_epoch=crops_per_epoch, seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd,
-                    sr=sr, seed=seed)
+                    sr=sr, precision=precision, accumulate=accumulate, compile=compile, seed=seed)
     given = [k for k in (*settings, 'probe_on', 'stream') if context.get_parameter_source(k).name == 'COMMANDLINE']
     where = dict(save_every=save_every, device=device, jobs=jobs)
     if resume: _resume(out, sources, start, given, **where)

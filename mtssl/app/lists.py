@@ -74,11 +74,15 @@ _notes = dict(
 def _show_sets(rows):
     "Print labelled sets, a few lines each, in 80 columns"
     from mtssl.probing.labelled import data_folder
-    known = 'tasks', 'classes', 'hours', 'metric', 'splits', 'licence'
-    facts = lambda row: ' | '.join(f'{k}: {row[k]}' for k in known if row[k])
-    words = lambda row: f"{row['summary']}\n{facts(row)}\n{row['where']}\n"
+    from mtssl.probing.public_sets import catalogue
+    known = dict.fromkeys(['tasks', 'classes', 'hours', 'metric', 'splits', 'licence']) | dict(tables='real tables read')
+    facts = lambda row: ' | '.join(f'{name or k}: {row[k]}' for k, name in known.items() if row[k])
+    commands = lambda name: [key for key, entry in catalogue().items() if entry.get('reader') == name]
+    fetch = lambda name: f"\nmtssl fetch {', '.join(commands(name))}" if commands(name) else ''
+    words = lambda row: f"{row['summary']}\n{facts(row)}\n{row['where']}{fetch(row['name'])}\n"
     show_table([dict(name=r['name'], found=r['found'], set=words(r)) for r in rows],
-               f'Found: in {data_folder()}, or where the environment variable MTSSL_DATA says.')
+               f'Found: in {data_folder()}, or where the environment variable MTSSL_DATA says. '
+               'Real tables: in November 2026, from public repositories, without the audio.')
 
 def _show_rows(rows, note=''):
     "Print a table, and below it the sets that the rows hold; sources and the like are left to --json"

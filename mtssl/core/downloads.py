@@ -88,10 +88,11 @@ def in_bytes(n: int) -> str:
     unit = next((i for i in range(4) if n < 999.5 * 1000**i), 4)
     return f'{n / 1000**unit:.{1 if unit else 0}f} {("bytes", "kB", "MB", "GB", "TB")[unit]}'
 
-def check_room(out, # folder to be made
+def check_room(out, # folder to be made, or gone on with
                size: int # that it will take [bytes]
               ):
-    "Raise `ValueError` if the disk has less free than `size`"
+    "Raise `ValueError` if the disk has less free than `size` without what the folder holds already"
+    size -= sum(path.stat().st_size for path in Path(out).rglob('*') if path.is_file())
     place = next(p for p in (Path(out).absolute(), *Path(out).absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     if free < size: raise ValueError(f'{out} needs {in_bytes(size)}, and its disk has {in_bytes(free)} free: '

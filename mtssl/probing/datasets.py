@@ -245,7 +245,7 @@ def _make(spec, quiet, arguments):
     return datasets.make(spec, **arguments)
 
 # %% ../../nbs/62_probing.datasets.ipynb #b9b4d7ce
-_facts = ['name', 'summary', 'tasks', 'classes', 'hours', 'licence', 'metric', 'splits', 'where']
+_facts = ['name', 'summary', 'tasks', 'classes', 'hours', 'licence', 'metric', 'splits', 'tables', 'where']
 
 def sets_table() -> pd.DataFrame: # one row per set, sorted; all columns are text
     "Every registered set: tasks, classes, hours, licence, metric, splits, where to get it, and whether it was found in `data_folder`"

@@ -18,7 +18,8 @@ from .public_sets import class_columns, clips_table, find_part, public_set, read
 @datasets.register('openmic', tasks='instrument', classes='20', hours='55.6', licence='CC BY 4.0', metric='ROC-AUC',
                    splits='official split01, 14,915/0/5,085, by artist',
                    where='https://zenodo.org/records/1432913 (openmic-2018-v1.0.0.tgz)',
-                   holds=('openmic-2018/class-map.json', 'class-map.json'))
+                   holds=('openmic-2018/class-map.json', 'class-map.json'),
+                   tables='part: the split and the names of all 20,000 clips; three rows of labels')
 def openmic(root=None, # the folder that holds `openmic-2018`, or that folder; `None`: see `data_folder`
             partial: bool = False # do without missing files
             ) -> LabelledSet:
@@ -46,7 +47,8 @@ def openmic(root=None, # the folder that holds `openmic-2018`, or that folder; `
 @datasets.register('nsynth', tasks='instrument, pitch', classes='11 families, 128 pitches', hours='340',
                    licence='CC BY 4.0', metric='accuracy',
                    splits='official, by instrument; valid without the test instruments', holds=('nsynth-test',),
-                   where='https://magenta.tensorflow.org/datasets/nsynth (nsynth-train.jsonwav.tar.gz, -valid, -test)')
+                   where='https://magenta.tensorflow.org/datasets/nsynth (nsynth-train.jsonwav.tar.gz, -valid, -test)',
+                   tables='part: the first notes of the test set')
 def nsynth(root=None, # the folder that holds `nsynth-train`, `nsynth-valid`, `nsynth-test`; `None`: see `data_folder`
            partial: bool = False # do without missing files
            ) -> LabelledSet:
@@ -74,21 +76,21 @@ _irmas_codes = 'cel cla flu gac gel org pia sax tru vio voi'.split()
                    hours='5.6 to learn from, and 2,874 test clips of 5 to 20 s', licence='CC BY-NC-SA 3.0',
                    metric='ROC-AUC', splits='official, training and testing',
                    where='https://zenodo.org/records/1290750 (IRMAS-TrainingData.zip, IRMAS-TestingData-Part1.zip to 3)',
-                   holds=('IRMAS-TrainingData',))
+                   holds=('IRMAS-TrainingData',),
+                   tables='part: the names of 6,660 training and all 2,874 test clips; test labels not seen')
 def irmas(root=None, # the folder that holds `IRMAS-TrainingData` and `IRMAS-TestingData-Part1`, ...; `None`: see `data_folder`
           partial: bool = False # do without missing files
           ) -> LabelledSet:
     """IRMAS: predominant instruments
 
     Layout, `IRMAS-TrainingData/cla/[cla][cla]0189__2.wav` and `IRMAS-TestingData-Part1/Part1/02 - And The Body Will
-    Die-8.wav` with a text file of codes, one per line, beside it: the set's page and mirdata's `irmas`. Excerpts of
-    one recording, `__1` to `__3` or `-1`, `-2`, ..., are a group.
+    Die-8.wav` (of part 2 in `IRTestingData-Part2`) with a text file of codes, one per line, beside it: the set's
+    page and the index of mirdata's `irmas`. Excerpts of one recording, `__1` to `__3` or `-1`, `-2`, ..., are a group.
     """
     root = set_folder('irmas', root)
     train = sorted(find_part('irmas', root, 'IRMAS-TrainingData').glob('*/*.wav'))
-    parts = [find_part('irmas', root, f'IRMAS-TestingData-Part{i}/Part{i}', f'IRMAS-TestingData-Part{i}')
-             for i in (1, 2, 3)]
-    test = sorted(p for part in parts for p in part.glob('*.wav'))
+    parts = [find_part('irmas', root, f'IRMAS-TestingData-Part{i}') for i in (1, 2, 3)]
+    test = sorted(p for part in parts for p in part.rglob('*.wav'))
     if not partial and (len(train), len(test)) != (6705, 2874):
         raise ValueError(f"irmas: {len(train):,} of 6,705 training and {len(test):,} of 2,874 test clips are in {str(root)!r}. "
                          f"Get the rest from {where_to_get('irmas')}, or do without them with partial=True.")
@@ -115,18 +117,20 @@ def medley_solos_db(root=None, # where the CSV, or `annotation`, and `audio` or 
                     ) -> LabelledSet:
     """Medley-solos-DB: instrument of a solo
 
-    Layout, `Medley-solos-DB_metadata.csv` (subset, instrument, instrument_id, song_id, uuid4) and
-    `Medley-solos-DB_validation-3_d07b1fc0-567d-52c2-fef4-239f31c9d40e.wav`: mirdata's `medley_solos_db` and the
-    record. A group is a song.
+    Layout, `Medley-solos-DB_metadata.csv` (subset, instrument, instrument_id, song_id, which older versions call
+    track_id, uuid4) and `Medley-solos-DB_validation-3_d07b1fc0-567d-52c2-fef4-239f31c9d40e.wav`: mirdata's
+    `medley_solos_db` and the record. A group is a song.
     """
     root = set_folder('medley_solos_db', root)
     notes = read_table(find_part('medley_solos_db', root, 'Medley-solos-DB_metadata.csv', 'annotation/Medley-solos-DB_metadata.csv'),
-                       needs=['subset', 'instrument', 'instrument_id', 'song_id', 'uuid4'])
+                       needs=['subset', 'instrument', 'instrument_id', 'uuid4'])
+    song = next((c for c in ('song_id', 'track_id') if c in notes), None)
+    if song is None: raise ValueError("medley_solos_db: Medley-solos-DB_metadata.csv has no column 'song_id'.")
     folder = _audio_folder(root, 'audio', 'Medley-solos-DB')
     names = [f'{folder}Medley-solos-DB_{s}-{i}_{u}.wav' for s, i,
              u in zip(notes['subset'], notes['instrument_id'], notes['uuid4'])]
-    table = pd.DataFrame(dict(path=names, split=notes['subset'].replace(split_synonyms), group='song '
-                              + notes['song_id'], instrument=notes['instrument']))
+    table = pd.DataFrame(dict(path=names, split=notes['subset'].replace(split_synonyms), group='song ' + notes[song],
+                              instrument=notes['instrument']))
     return public_set('medley_solos_db', root, table, ['instrument'], partial)
 
 # %% ../../nbs/62_probing.instrument_sets.ipynb #8a32e3cc
@@ -134,7 +138,8 @@ def medley_solos_db(root=None, # where the CSV, or `annotation`, and `audio` or 
                    metric='accuracy',
                    splits='one of five official folds is the test; the same instruments in all',
                    holds=('TinySOL_metadata.csv', 'annotation'),
-                   where='https://zenodo.org/records/3685367 (TinySOL_metadata.csv, TinySOL.tar.gz)')
+                   where='https://zenodo.org/records/3685367 (TinySOL_metadata.csv, TinySOL.tar.gz)',
+                   tables='whole: 2,913 notes')
 def tinysol(root=None, # where the CSV, or `annotation`, and `audio` or `TinySOL` are; `None`: see `data_folder`
             fold: int = 0, # 0 to 4, the fold to be judged on
             partial: bool = False # do without missing files

@@ -19,7 +19,8 @@ from .public_sets import class_columns, clips_table, find_part, public_set, set_
 @datasets.register('gtzan', tasks='genre', classes='10', hours='7.8', licence='none stated', metric='accuracy',
                    splits='fault-filtered, 443/197/290',
                    where='https://huggingface.co/datasets/marsyas/gtzan (genres.tar.gz)',
-                   holds=('genres', 'genres_original'))
+                   holds=('genres', 'genres_original'),
+                   tables='whole: the lists, 443/197/290, and the names of 1,000 files')
 def gtzan(root=None, # the folder that holds `genres`; `None`: see `data_folder`
           partial: bool = False # do without missing files
           ) -> LabelledSet:
@@ -48,7 +49,8 @@ _fma_sizes = ('small', 'medium', 'large', 'full')
                    licence='Creative Commons, by track', metric='accuracy; ROC-AUC for genres',
                    splits='official, by artist',
                    where='https://github.com/mdeff/fma (fma_metadata.zip, fma_small.zip, ...)',
-                   holds=[f'fma_{s}' for s in _fma_sizes])
+                   holds=[f'fma_{s}' for s in _fma_sizes],
+                   tables='part: genres.csv, 163 genres; tracks.csv not seen')
 def fma(root=None, # the folder that holds `fma_metadata` and `fma_small`, ...; `None`: see `data_folder`
         subset: str = 'small', # 'small', 'medium', 'large' or 'full'
         seconds: float = 30., # how much of the middle of a track to load [s]; matters for full, whose tracks are whole
@@ -106,7 +108,8 @@ _magnatagatune_broken = (35644, 55753, 57881)
 @datasets.register('magnatagatune', tasks='tags', classes='50', hours='209',
                    licence='CC BY-NC-SA 1.0 (audio by Magnatune)', metric='ROC-AUC',
                    splits='by folder, 0-b/c/d-f: albums are whole, artists are not', holds=('annotations_final.csv',),
-                   where='https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset (annotations_final.csv, mp3.zip.001 to .003)')
+                   where='https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset (annotations_final.csv, mp3.zip.001 to .003)',
+                   tables='whole, as jukemir quotes them: 25,863 clips, 188 tags; split as in musicnn')
 def magnatagatune(root=None, # the folder that holds `annotations_final.csv`; `None`: see `data_folder`
                   untagged: bool = True, # keep clips with none of the 50 tags
                   partial: bool = False # do without missing files
@@ -134,7 +137,8 @@ def magnatagatune(root=None, # the folder that holds `annotations_final.csv`; `N
 @datasets.register('emomusic', tasks='arousal, valence', classes='', hours='9.3',
                    licence='Creative Commons audio; the set on request', metric='R2',
                    splits='MediaEval 2013, 619/0/125', where='https://cvml.unige.ch/databases/emoMusic/ (on request)',
-                   holds=('clips_45seconds',))
+                   holds=('clips_45seconds',),
+                   tables='whole, as jukemir quotes them: 744 clips, 619/125')
 def emomusic(root=None, # the folder that holds the CSVs, or `annotations`, and `clips_45seconds`; `None`: see `data_folder`
              partial: bool = False # do without missing files
              ) -> LabelledSet:
@@ -181,7 +185,8 @@ def _jamendo_rows(root, split, tags):
                    hours='3,689, 3,735, 1,629, 1,095', licence='Creative Commons, by track; tags CC BY-NC-SA 4.0',
                    metric='ROC-AUC',
                    splits='five official ones, by artist', holds=('data/splits',),
-                   where='https://github.com/MTG/mtg-jamendo-dataset (audio by its scripts/download/download.py)')
+                   where='https://github.com/MTG/mtg-jamendo-dataset (audio by its scripts/download/download.py)',
+                   tables='whole: all five splits of all four kinds of tags')
 def mtg_jamendo(root=None, # the repository, with the audio in `audio` or `audio-low`; `None`: see `data_folder`
                 tags: str = 'top50tags', # 'top50tags', 'genre', 'instrument' or 'moodtheme'
                 split: int = 0, # 0 to 4

@@ -120,7 +120,7 @@ def _cut(self: CropStream, samples, start):
 def __len__(self: CropStream): return max(1, self.n // (self.bs * self._place()[1]))
 
 @patch
-def _place(self: CropStream): return self.place or (rank(), n_ranks())
+def _place(self: CropStream): return self.place or ((rank(), n_ranks()) if n_ranks() > 1 else (0, 1))
 
 @patch
 def before_iter(self: CropStream):

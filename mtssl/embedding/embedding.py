@@ -22,6 +22,7 @@ from pathlib import Path
 from ..core.arrays import batches
 from ..core.files import digest, naming_full_disk
 from ..core.checks import check_numbers, limits
+from ..core.devices import full_precision
 from ..encoding.encoder import Encoder, layer_indices
 
 # %% ../../nbs/50_embedding.embedding.ipynb #824ebaa3
@@ -32,7 +33,7 @@ def moments(encoder: Encoder, # in evaluation mode
             analysis=None # `encoder.analyse(waves)`, if there is one already
            ) -> list: # for each layer the mean and the mean square over time, each `[B, D_l]`, float64
     "First and second moments over time of the chosen layers"
-    outputs = encoder.layers(waves, analysis)
+    with full_precision(): outputs = encoder.layers(waves, analysis)
     chosen = [outputs[i].double() for i in layer_indices(layers, len(outputs))]
     return [(x.mean(-1), x.square().mean(-1)) for x in chosen]
 
@@ -112,7 +113,7 @@ def embed_frames(encoder: Encoder, # in evaluation mode
                 ) -> np.ndarray: # `[N, D]` float32, frame n at `n * hop / sr` seconds
     "The frames of one recording, unpooled; raises `ValueError` if it is shorter than one frame"
     chosen = [-1] if layers is None else layer_indices(layers, len(layer_sizes(encoder)))
-    outputs = [encoder.layers(piece[None]) for piece in _cut(encoder, wave, window)]
+    with full_precision(): outputs = [encoder.layers(piece[None]) for piece in _cut(encoder, wave, window)]
     frames = [torch.cat([layers[i][0] for i in chosen]) for layers in outputs]
     return torch.cat(frames, 1).T.float().cpu().numpy()
 

@@ -56,8 +56,9 @@ class SincConv(nn.Module):
         return (low_pass(f2) - low_pass(f1)) * self.window
 
     def forward(self, x):
-        if torch.compiler.is_exporting(): return F.conv1d(x, self.filters()[:, None], padding=self.taps // 2)
-        return _Correlate.apply(x[:, 0], self.filters()) # the same, faster, see below
+        direct = torch.compiler.is_exporting() or x.device.type != 'cpu'
+        if direct: return F.conv1d(x, self.filters()[:, None], padding=self.taps // 2)
+        return _Correlate.apply(x[:, 0], self.filters()) # the same, faster on a CPU, see below
 
 # %% ../../nbs/32_encoding.pase.ipynb #55bb4422
 class _Correlate(torch.autograd.Function):

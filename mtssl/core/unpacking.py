@@ -102,25 +102,24 @@ def unpack(archive, # its path, or the paths of its parts in order
           ) -> tuple: # number of files, and names of what was passed over: links and devices
     "Unpack a zip or a tar, packed by gzip, bzip2 or xz; raises `FileProblem` for a damaged or a hostile one"
     paths, out = [Path(p) for p in ([archive] if isinstance(archive, (str, Path)) else archive)], Path(out)
-    written, passed_over, n = [], [], 0
-    with _damage_in_words(paths[0], written), io.BufferedReader(JoinedFiles(paths)) as file, progress_bar(quiet, of='bytes') as bar:
+    unproven, passed_over, n = [], [], 0
+    with _damage_in_words(paths[0], unproven), io.BufferedReader(JoinedFiles(paths)) as file, progress_bar(quiet, of='bytes') as bar:
         task = bar.add_task(f'unpack {paths[0].name}', total=file.raw.ends[-1])
-        for name, size, member in _members(file, out, strip):
+        zipped = zipfile.is_zipfile(file)
+        file.seek(0)
+        for name, size, member in _checked_zip(file, out, strip) if zipped else _tar_members(file):
             if _of_mac(name): continue
             path = member_path(name, out, strip)
             if size is None: passed_over.append(name)
             elif path is not None:
-                if _write(member, path, size): written.append(path)
+                if _write(member, path, size) and not zipped: unproven.append(path)
                 n += 1
             bar.update(task, completed=file.tell())
     return n, passed_over
 
 # %% ../../nbs/09_core.unpacking.ipynb #76301883
-def _members(file, out, strip):
-    "The members of a zip, if its files have room on the disk, or of a tar"
-    if not zipfile.is_zipfile(file):
-        file.seek(0)
-        return _tar_members(file)
+def _checked_zip(file, out, strip):
+    "The members of a zip, if all may be written, and have room on the disk"
     with zipfile.ZipFile(file) as archive:
         paths = {member_path(i.filename, out, strip): i.file_size for i in archive.infolist() if not i.is_dir()}
     check_room(out, sum(size for path, size in paths.items() if path and not _is_there(path, size)))
@@ -145,16 +144,14 @@ def _write(member, path, size):
 _damages = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
 
 @contextmanager
-def _damage_in_words(path, written):
-    "Within it, the errors of an archive become a `FileProblem`; what gzip finds wrong at the end takes what was written with it"
+def _damage_in_words(path, unproven):
+    "Within it, the errors of an archive become a `FileProblem`, and files that no checksum has proven are removed"
     try: yield
     except FileProblem: raise
-    except _damages as e: raise FileProblem(f'{path} is damaged, or no archive that can be read ({reason(e)}).') from None
+    except (*_damages, OSError) as e: # an `OSError` without a number is one of gzip or bzip2
+        if isinstance(e, OSError) and (e.errno is not None or hasattr(e, 'full')): raise
+        for made in unproven: made.unlink()
+        raise FileProblem(f'{path} is damaged, or no archive that can be read ({reason(e)}).') from None
     except ValueError as e:
         if 'would lie outside' in str(e): raise FileProblem(f'{path} is refused, as its member {e}.') from None
         raise
-    except OSError as e: # gzip and bzip2 say so of what they cannot read
-        if e.errno is not None or hasattr(e, 'full'): raise
-        if isinstance(e, gzip.BadGzipFile):
-            for p in written: p.unlink()
-        raise FileProblem(f'{path} is damaged, or no archive that can be read ({reason(e)}).') from None

@@ -19,6 +19,7 @@ from typing import Annotated, Optional
 
 from .. import __version__
 from ..core.checks import check_numbers
+from ..core.ranks import rank
 from .console import (Commands, Device, Failed, Jobs, Layers, Model, Out, Rate, Window, among, asked,
                                chosen_device, chosen_layers, say, show_problems, show_scores, show_table, warn)
 from .lists import names
@@ -61,17 +62,44 @@ def doctor():
     say('All that is required is here.')
     return dict(findings=findings)
 
+# %% ../../nbs/82_app.cli.ipynb #c9fb6160
+_Yes = Annotated[bool, typer.Option('--yes', '-y', help='Do not ask before a download.')]
+
+def _real_sets(yes): # names
+    "The sets of real recordings that are there or can be fetched; why another is left out is said"
+    from mtssl.music.debian import NoArchive
+    from mtssl.probing.fetching import fetchables
+    from mtssl.probing.labelled import data_folder
+    from mtssl.studies.demo import real_sets
+    there = []
+    for thing in map(fetchables.__getitem__, real_sets):
+        folder = data_folder()/thing.folder
+        try:
+            if not _is_whole(thing, folder): _get(thing, folder, yes)
+            there.append(thing.name)
+        except (NoArchive, OSError) as e: warn(f'{thing.name} is left out: {e}')
+    return tuple(there)
+
+def _is_whole(thing, folder): # was it fetched before?
+    try: return folder.exists() and bool(thing.check(folder))
+    except ValueError: return False
+
 # %% ../../nbs/82_app.cli.ipynb #f34cee94
 @app.command(rich_help_panel='Start here', stopped='What is finished is in {out}; the same command goes on.',
              examples=['mtssl demo --quick --out runs/quick', 'mtssl demo --out runs/demo --jobs 4'])
 def demo(out: Out('Folder for data, runs and report.') = Path('runs/demo'),
          quick: Annotated[bool, typer.Option('--quick',
                           help='In miniature: shows that it works, not what it can do.')] = False,
+         real: Annotated[bool, typer.Option('--real',
+                         help='Probe three sets of real recordings too, fetched from Debian\'s archive.')] = False,
+         yes: _Yes = False,
          device: Device = None, jobs: Jobs = None):
     "Pre-train on synthesised music with and without balancing, and probe beside baselines."
+    from dataclasses import replace
     from mtssl.studies.demo import Demo, quick as quick_sizes, run_demo
     if device: device = chosen_device(device)
-    report = run_demo(out, quick_sizes if quick else Demo(), command='mtssl demo' + ' --quick' * quick,
+    sizes = replace(quick_sizes if quick else Demo(), sets=_real_sets(yes) if real else ())
+    report = run_demo(out, sizes, command='mtssl demo' + ' --quick' * quick + ' --real' * real,
                       device=device, jobs=jobs, quiet=asked.quiet)
     say(report['verdict'])
     minutes = f"{report['seconds'] / 60:.0f} minutes"
@@ -114,6 +142,15 @@ def _agreed(yes): # does the user want the download?
     if asked.json or not sys.stdin.isatty(): raise ValueError('Nothing was fetched: say --yes to fetch without being asked.')
     return typer.confirm('Fetch it?', err=True)
 
+def _get(thing, out, yes, hours=None): # path
+    "Fetch one thing, if the user agrees"
+    from mtssl.core.downloads import check_room
+    size, space = thing.needs(hours=hours)
+    _show_offer(thing, out, size, space)
+    check_room(out, space)
+    if not _agreed(yes): raise Failed('Nothing was fetched.', dict(name=thing.name, out=None))
+    return thing.get(out, quiet=asked.quiet, hours=hours)
+
 # %% ../../nbs/82_app.cli.ipynb #5610905b
 @app.command(rich_help_panel='Data', stopped='What has arrived is kept; the same command goes on.',
              examples=['mtssl fetch', 'mtssl fetch tinysol', 'mtssl fetch free_music --hours 2 --out music --yes'])
@@ -121,9 +158,8 @@ def fetch(name: Annotated[Optional[str], typer.Argument(metavar='NAME', autocomp
                           help='What to fetch; without it, what there is.')] = None,
           out: Out('Folder to make; by default one where `mtssl info datasets` looks for it.', Optional[Path]) = None,
           hours: Annotated[Optional[float], typer.Option(help='At most so many, of music that comes in pieces.')] = None,
-          yes: Annotated[bool, typer.Option('--yes', '-y', help='Do not ask.')] = False):
+          yes: _Yes = False):
     "Download public music, or a labelled set, and check that it came whole."
-    from mtssl.core.downloads import check_room
     from mtssl.probing.fetching import fetch_rows, fetchables
     from mtssl.probing.labelled import data_folder
     if name is None:
@@ -132,11 +168,7 @@ def fetch(name: Annotated[Optional[str], typer.Argument(metavar='NAME', autocomp
     thing = fetchables[name]
     if thing.how: raise ValueError(f'{name} cannot be fetched by a command. {thing.how}')
     out = out or data_folder()/thing.folder
-    size, space = thing.needs(hours=hours)
-    _show_offer(thing, out, size, space)
-    check_room(out, space)
-    if not _agreed(yes): raise Failed('Nothing was fetched.', dict(name=name, out=None))
-    path = thing.get(out, quiet=asked.quiet, hours=hours)
+    path = _get(thing, out, yes, hours)
     found, after = thing.check(path) if thing.check else '', thing.next.format(out=path)
     for line in filter(None, [str(path), found, after and f'Next: {after}']): say(line)
     return dict(name=name, out=path, found=found, next=after)
@@ -271,7 +303,7 @@ _examples = ['mtssl pretrain ~/Music --out runs/mine',
              'mtssl pretrain shards/*.tar --stream --crops-per-epoch 10000 --out runs/streamed']
 
 # %% ../../nbs/82_app.cli.ipynb #2da78a24
-@app.command(rich_help_panel='Pre-train', stopped=_stopped, examples=_examples)
+@app.command(rich_help_panel='Pre-train', stopped=_stopped, together=True, examples=_examples)
 def pretrain(context: typer.Context,
              sources: _Sources = None,
              out: Out('The run folder to make.') = Path('runs/mine'),
@@ -325,7 +357,7 @@ def _resume(out, sources, start, given, **where):
 
 # %% ../../nbs/82_app.cli.ipynb #55b520f6
 def _online_probes(name): # the probe that runs along, if there is to be one
-    if not name: return []
+    if not name or rank(): return [] # of several ranks, the first probes
     from mtssl.probing.probe_callback import NamedProbe
     return [NamedProbe(name)]
 

@@ -360,7 +360,7 @@ def pitch(self: Analysis,
         differs = 2 * (same[..., :1] - same[..., 1:]) - starts.cumsum(-1)
         period, aperiodicity = yin(differs, shortest, threshold)
         return torch.cat([self.sr / period, aperiodicity], -1)
-    both = self.cached(('pitch', low, high, threshold), lambda: by_clips(self.wave, part).mT, framewise=True)
+    both = self.cached(('pitch', low, high, threshold), lambda: by_clips(self.wave, part, most=samples_at_once // 2).mT, framewise=True)
     return both.unbind(1)
 
 # %% ../../nbs/20_features.analysis.ipynb #1af9a5c8

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from functools import lru_cache
 
+from .kernels import compiled, no_gradient
+
 # %% ../../nbs/19_features.medians.ipynb #96f86e1f
 def _bitonic(rows: list # of 2^k tensors, first rising then falling elementwise, or the other way round
             ) -> list: # the same list, sorted elementwise
@@ -121,12 +123,6 @@ def _walk(x, out, index, programs, medians, slots):
 
 # %% ../../nbs/19_features.medians.ipynb #783f0060
 @lru_cache
-def _compiled(function):
-    "`function`, compiled for one core when it is first called, and kept on disk"
-    import numba
-    return numba.njit(nogil=True, cache=True)(function)
-
-@lru_cache
 def _programs():
     "All three programs `[3, steps, 4]`, the medians' slots, and how many slots there are"
     steps, medians, n = zip(*map(_program, range(3)))
@@ -141,34 +137,32 @@ def _median31_in_cache(x: torch.Tensor, # `[B, N, C]` on a CPU, in any order in 
     index = _reflected(rows, 16, 16 + -rows % 16).numpy().reshape(-1, 16)
     slots = np.zeros((n, -(-columns // -(-columns // most))), x.numpy().dtype)
     out = torch.empty_like(x)
-    _compiled(_walk)(x.numpy(), out.numpy(), index, programs, medians, slots)
+    compiled(_walk)(x.numpy(), out.numpy(), index, programs, medians, slots)
     return out
 
 # %% ../../nbs/19_features.medians.ipynb #706b1aba
-def _in_cache(x): return x.device.type == 'cpu' and not (x.requires_grad and torch.is_grad_enabled())
-
 def median31(x: torch.Tensor # `[B, N, C]`
             ) -> torch.Tensor: # `[B, N, C]`
     "Median of each row and its 15 neighbours on both sides, as `scipy.ndimage.median_filter`"
-    return _median31_in_cache(x.detach()) if _in_cache(x) else _median31(x)
+    return _median31_in_cache(x.detach()) if no_gradient(x) else _median31(x)
 
 # %% ../../nbs/19_features.medians.ipynb #db22a908
 def _share(power, steady, sudden, least, one):
     "Replace the medians by the parts, in place"
-    for i in range(power.shape[0]):
-        for j in range(power.shape[1]):
-            share = (steady[i, j] + least) / (steady[i, j] + sudden[i, j] + (least + least))
+    for p, h, q in zip(power, steady, sudden):
+        for i in range(len(p)):
+            share = (h[i] + least) / (h[i] + q[i] + (least + least))
             rest = one - share
-            steady[i, j], sudden[i, j] = power[i, j] * (share * share), power[i, j] * (rest * rest)
+            h[i], q[i] = p[i] * (share * share), p[i] * (rest * rest)
 
 def parted(power: torch.Tensor # `[B, N, F]`, of frames
           ) -> tuple: # power `[B, N, F]` of the harmonic and of the percussive part
     "The two parts of power spectra, as `librosa.decompose.hpss` of the magnitudes"
     power = power.contiguous()
     steady, sudden, least = median31(power), median31(power.mT).mT, torch.finfo(power.dtype).tiny
-    if not _in_cache(power):
+    if not no_gradient(power):
         share = (steady + least) / (steady + sudden + 2 * least)
         return power * share.square(), power * (1 - share).square()
     flat = [x.detach().reshape(-1, x.shape[-1]).numpy() for x in (power, steady, sudden)]
-    _compiled(_share)(*flat, *map(flat[0].dtype.type, (least, 1)))
+    compiled(_share)(*flat, *map(flat[0].dtype.type, (least, 1)))
     return steady, sudden

@@ -25,13 +25,14 @@ from types import SimpleNamespace
 from typing import Annotated, Optional
 
 from ..core.checks import check_out
+from ..core.ranks import FailedOnFirst, RankLost, launched, rank
 
 # %% ../../nbs/80_app.console.ipynb #085700fa
 asked = SimpleNamespace(json=False, quiet=False, debug=False)
 
 def say(text: str): # a sentence, or the path of a result
-    "Print a result; nothing under `--json`"
-    if not asked.json: print(text)
+    "Print a result; nothing under `--json`, and of several ranks only the first does"
+    if not asked.json and not rank(): print(text)
 
 def warn(text: str): # a sentence
     "Print what people should know beside the result, to standard error"
@@ -119,9 +120,11 @@ def errors_in_words(stopped: str): # what to say on Ctrl-C
     if getattr(signal.getsignal(signal.SIGINT), 'only_at_start', False): signal.signal(signal.SIGINT, signal.default_int_handler)
     try: yield
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError): raise
-    except KeyboardInterrupt:
-        warn(f'mtssl: stopped. {stopped}'.rstrip())
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as e:
+        lost = isinstance(e, RankLost)
+        if lost or not rank(): warn(f"mtssl: {e if lost else 'stopped.'} {stopped}".rstrip())
+        raise typer.Exit(1 if lost else 130) from None
+    except FailedOnFirst: raise typer.Exit(1) from None # that rank says why
     except Exception as e:
         if asked.debug: traceback.print_exc()
         warn(f"mtssl: {sentence(e)}{f' {stopped}' if _is_full_disk(e) else ''}")
@@ -130,7 +133,8 @@ def errors_in_words(stopped: str): # what to say on Ctrl-C
 
 # %% ../../nbs/80_app.console.ipynb #4a281f93
 def with_printing(function, # a command
-                  stopped: str = '' # what to say on Ctrl-C; names of parameters in braces
+                  stopped: str = '', # what to say on Ctrl-C; names of parameters in braces
+                  together: bool = False # can several ranks do it together?
                  ):
     "The command with --json, --debug and --quiet, its errors in words"
     @functools.wraps(function)
@@ -138,15 +142,18 @@ def with_printing(function, # a command
         vars(asked).update(json=as_json, quiet=quiet, debug=debug)
         try:
             with errors_in_words(stopped.format(**given)):
+                if launched() and not together: raise ValueError(_only_one)
                 elsewhere = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
                 with elsewhere: result = function(**given)
-                if as_json: print(json.dumps(json_ready(result), indent=1))
+                if as_json and not rank(): print(json.dumps(json_ready(result), indent=1))
         finally: vars(asked).update(json=False, quiet=False, debug=False)
     flag = lambda name, kind: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
     more = [flag(name, kind) for name, kind in _printing.items()]
     command.__signature__ = inspect.Signature([*inspect.signature(function).parameters.values(), *more])
     command.__annotations__ = {**function.__annotations__, **_printing}
     return command
+
+_only_one = 'of all commands only pretrain is done by several processes together: start this one without torchrun and accelerate.'
 
 # %% ../../nbs/80_app.console.ipynb #e64db761
 def _block(examples):
@@ -177,12 +184,13 @@ class Commands(typer.Typer):
     def command(self, name: str = None, # None: that of the function
                 examples=(), # command lines
                 stopped: str = '', # what to say on Ctrl-C; names of parameters in braces
+                together: bool = False, # can several ranks do it together?
                 **kw # of Typer's `command`, such as `rich_help_panel`
                ):
         "Decorator: add a function as a command, with --json, --debug and --quiet"
         def add(function):
             decorate = super(Commands, self).command(name, cls=_Command, epilog=_block(examples), **kw)
-            decorate(with_printing(function, stopped))
+            decorate(with_printing(function, stopped, together))
             return function
         return add
 

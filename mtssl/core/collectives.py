@@ -83,11 +83,12 @@ def gather_clips(x: torch.Tensor, # `[k * n, ...]`: one or several rows per clip
     return sum_over_ranks(torch.cat([pad(share.first), rows, pad(share.all - share.first - n)], 1)).flatten(0, 1)
 
 def own_rows(n: int, # clips of this rank
-             k: int = 1 # rows per clip
+             k: int = 1, # rows per clip
+             device=None # where the numbers go
             ) -> torch.Tensor: # `[k * n]`, int64
     "Where the rows of this rank are in what `gather_clips` gives"
     share = share_of(n)
-    return (torch.arange(k)[:, None] * share.all + share.first + torch.arange(n)).flatten()
+    return (torch.arange(k, device=device)[:, None] * share.all + share.first + torch.arange(n, device=device)).flatten()
 
 # %% ../../nbs/08_core.collectives.ipynb #3a5a2273
 def take_clips(x: torch.Tensor, # `[n, ...]`, one row per clip of this rank

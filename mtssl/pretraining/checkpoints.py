@@ -21,6 +21,7 @@ from pathlib import Path
 from ..core.arrays import misfit, optimiser_state, random_state, set_random_state
 from ..core.files import FileProblem, digest, file_digest, opening, read_checkpoint, read_config, save_checkpoint
 from ..core.files import save_weights, versions, write_atomically
+from ..core.ranks import rank
 from ..features.statistics import Statistics
 from .model import present_names
 
@@ -35,19 +36,20 @@ class SaveRun(Callback):
         self.folder, self.keep_every, self.save_every = Path(folder), keep_every, save_every
         self.start, self.rows = 0, []
 
-    def before_fit(self): self.name_of_run, self.saved = run_name(self.folder), time.monotonic()
+    def before_fit(self): self.name_of_run, self.saved = '' if rank() else run_name(self.folder), time.monotonic()
     def before_train(self): self.batch_losses = []
 
     def after_batch(self):
         if not self.training: return
         self.batch_losses.append(self.learn.loss.detach())
-        if self._is_due(): self.write_checkpoint(self.epoch, **self._within())
+        if not rank() and self._is_due(): self.write_checkpoint(self.epoch, **self._within())
 
     def weights(self): return {k: v for k, v in self.model.state_dict().items() if not k.startswith('statistics.')}
 
     def after_epoch(self):
         if self.epoch < self.start: return
         self.rows.append(self._row())
+        if rank(): return # the first rank writes
         self._write_tables()
         self._write_weights()
         self.write_checkpoint(self.epoch + 1)
@@ -100,9 +102,14 @@ def write_checkpoint(self: SaveRun, epoch: int, # complete ones
     self.model.finish_checks()
     state = dict(epoch=epoch, run=self.name_of_run, opt=optimiser_state(self.opt.state_dict()), random=random_state(),
                  rows=json.dumps(self.rows), workers=json.dumps(self.recorder.worker_rows),
-                 cosines=json.dumps(self.recorder.cosines), model=self.weights(), **within)
+                 cosines=json.dumps(self.recorder.cosines), model=self.weights(), **self._scaling(), **within)
     save_checkpoint(self.folder/'checkpoints'/'last.pt', state)
     self.saved = time.monotonic()
+
+@patch
+def _scaling(self: SaveRun): # in fp16 alone
+    precision = getattr(self.learn, 'precision', None)
+    return dict(scaler=precision.state()) if precision and precision.state() else {}
 
 @patch
 def _is_due(self: SaveRun):
@@ -141,6 +148,7 @@ def load(self: SaveRun) -> int: # the epoch to continue with, or within
     learn.opt.load_state_dict(to_device(state['opt'], device))
     self.rows, self.start = json.loads(state['rows']), state['epoch']
     self.recorder.worker_rows, self.recorder.cosines = json.loads(state['workers']), json.loads(state['cosines'])
+    if 'scaler' in state and hasattr(learn, 'precision'): learn.precision.begun = state['scaler']
     if 'batches' in state: learn.begun = state['batches'], partial(self._go_on, state, device)
     return self.start
 
@@ -161,7 +169,7 @@ def read_state(folder: Path, # of a run
     if state.get('run', '') not in ('', run_name(folder)):
         raise FileProblem(f'{path} is of another run than the config.json and statistics.safetensors beside it; {_advice}.')
     with opening(path, 'a checkpoint of this run'):
-        problem = (_misfit_of_progress(state, len(learn.dls.train)) or _misfit_of_tables(state, list(learn.model.workers))
+        problem = (_misfit_of_progress(state, len(learn.dls.train)) or _misfit_of_scaler(state.get('scaler')) or _misfit_of_tables(state, list(learn.model.workers))
                    or _misfit_of_weights(state['model'], learn.model) or _misfit_of_optimiser(state['opt'], learn.opt))
         set_random_state(state['random'])
     if problem: raise FileProblem(f'{path} does not fit this run: {problem}; {_advice}.')
@@ -171,7 +179,7 @@ _advice = 'put back the file that belongs here, or begin again in another folder
 
 # %% ../../nbs/45_pretraining.checkpoints.ipynb #3f88f61e
 _needed = 'epoch', 'opt', 'random', 'rows', 'workers', 'cosines', 'model'
-_newer = 'run', 'batches', 'pct_train', 'losses', 'weighed'
+_newer = 'scaler', 'run', 'batches', 'pct_train', 'losses', 'weighed'
 
 def _read(folder):
     try: return read_checkpoint(folder/'checkpoints'/'last.pt', _needed, _newer)
@@ -193,6 +201,11 @@ def _misfit_of_progress(state, n_batches): # batches in an epoch
     if [r['epoch'] for r in rows] != list(range(1, len(rows) + 1)) or len(rows) != epoch:
         return f'it is of epoch {epoch:,}, and has the history of {len(rows):,}'
     if not 0 <= batches < n_batches: return f'it is of batch {batches:,} of an epoch of {n_batches:,} batches'
+
+def _misfit_of_scaler(scaler): # of fp16, or None
+    names = {'scale', 'growth_factor', 'backoff_factor', 'growth_interval', '_growth_tracker'}
+    if scaler is None or isinstance(scaler, dict) and set(scaler) == names and all(0 <= v < 1e38 for v in scaler.values()): return None
+    return 'its scale of the loss is none'
 
 def _misfit_of_tables(state, names):
     epochs, k, rows = state['epoch'], len(names), json.loads(state['workers'])

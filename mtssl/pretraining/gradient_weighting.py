@@ -16,7 +16,7 @@ from torchjd import aggregation
 from ..core.arrays import without_autocast
 from ..core.devices import LateChecks
 from ..core.extras import needs
-from .gradients import InjectGradients, inner_products
+from .gradients import InjectGradients, inner_products, products_over_ranks
 from .weighting import Weighting, weightings
 
 # %% ../../nbs/44_pretraining.gradient_weighting.ipynb #16a997ce
@@ -36,10 +36,13 @@ class GradientWeighting(Weighting):
             raise ValueError(f'{type(self).__name__} weighs gradients and needs a LayerCut beside the losses.')
         with without_autocast(cut.layers[0].device):
             values, rows = self.stack(losses), cut.gradients({n: losses[n] for n in self.names})
-            gram = inner_products([cut.at_parameters(row) for row in rows] if self.full else rows).to(values)
-            self.settle(gram, values.detach())
+            self.settle(self.products(rows, cut).to(values), values.detach())
             mixed = [sum(w * g for w, g in zip(self.last_weights, column) if g is not None) for column in zip(*rows)]
             return self.inject(values, mixed, cut)
+
+    def products(self, rows, cut): # of the gradients of all ranks
+        if self.full: return inner_products([cut.at_parameters(row) for row in rows])
+        return products_over_ranks(inner_products(rows))
 
     def settle(self, gram, losses): # of a whole batch
         "Decide the weights of this step; raises `FloatingPointError` for a gradient that is not finite"

@@ -12,9 +12,11 @@ import pandas as pd
 import torch
 import torch.nn as nn
 from contextlib import contextmanager, nullcontext
-from fastai.basics import Adam, AvgSmoothLoss, Callback, DataLoaders, Learner, Metric, Recorder, find_bs, params, set_seed
+from fastai.basics import AvgSmoothLoss, Callback, CancelBackwardException, CancelStepException, DataLoaders, Learner
+from fastai.basics import Metric, Recorder, find_bs, params, set_seed
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.training import GradientClip
+from fastai.optimizer import Optimizer, average_grad, average_sqr_grad, debias, step_stat, weight_decay
 from fastai.torch_core import to_detach, to_float
 from fastcore.basics import patch
 from fastcore.foundation import L
@@ -25,11 +27,17 @@ import fastai.callback.schedule # noqa: F401, gives the Learner its fit_one_cycl
 
 from ..core.checks import check_numbers
 from ..core.devices import send
+from ..music.device_crops import device_dls
+from ..core.ranks import alone, n_ranks
+from ..core.collectives import gather_clips, own_draws, share_of, sharing
 from ..encoding.encoder import Encoder
 from .workers import FrameWorker
-from .gradients import inner_products
+from .gradients import inner_products, products_over_ranks
 from .weighting import Weighting
 from .model import Losses, PretrainModel, frozen_running_stats, make_model
+from .parts import learn_in_parts
+from .precision import Precision, check_compiler, check_precision, compile_network
+from .copies import CopiesCallback
 
 # %% ../../nbs/45_pretraining.learner.ipynb #87d926ec
 def batch_parts(batch # crops `[B, T]`, or pairs of them `[B, 2, T]`, alone or with the track of each `[B]`
@@ -37,12 +45,13 @@ def batch_parts(batch # crops `[B, T]`, or pairs of them `[B, 2, T]`, alone or w
     "What the model is called with"
     crops, *known = batch if isinstance(batch, (tuple, list)) else (batch,)
     wave, *second = crops.unbind(1) if crops.ndim == 3 else (crops,)
-    track = known[0] if known else torch.arange(len(wave), device=wave.device)
+    track = known[0] if known else share_of(len(wave)).first + torch.arange(len(wave), device=wave.device)
     return wave, track, *second
 
 class PretrainLearner(Learner):
-    "fastai's `Learner` over a `PretrainModel`"
-    def _split(self, b): self.xb, self.yb = (parts := batch_parts(b)), (parts[1],)
+    "fastai's `Learner` over a `PretrainModel`, which takes a training batch in `accumulate` parts"
+    accumulate = 1
+    def _split(self, b): self.xb, self.yb = (parts := batch_parts(b)), (gather_clips(parts[1], len(parts[1])),)
 
     @property
     def pred(self): return self._pred
@@ -50,7 +59,7 @@ class PretrainLearner(Learner):
     def pred(self, losses):
         if isinstance(losses, dict) and not isinstance(losses, Losses):
             given = self._pred
-            losses = Losses(losses, given.batches, given.cut, given.errors and to_float(given.errors))
+            losses = Losses(losses, given.batches, given.cut, given.errors and to_float(given.errors), given.parts)
         self._pred = losses
 
 # %% ../../nbs/45_pretraining.learner.ipynb #107d694c
@@ -71,7 +80,7 @@ class SmoothLoss(AvgSmoothLoss):
     "fastai's running mean of the training loss, kept where the loss is, so that no step waits for a GPU"
     def accumulate(self, learn):
         self.count += 1
-        loss = to_detach(learn.loss.mean(), cpu=False)
+        loss = to_detach(learn.loss.mean(), cpu=False, gather=False)
         self.val = torch.lerp(loss, send(self.val, loss.device), self.beta)
 
 kinds = 'loss', 'r2', 'weight', 'share', 'norm' # what is recorded of each worker
@@ -115,7 +124,7 @@ def weights_and_shares(self: WorkerRecorder, losses): # `[K]` -> `[2, K]`
 def judged(self: WorkerRecorder, losses): # `[K]` -> losses, scores, norms `[3, K]`, inner products of gradients `[K, K]`
     "What a validation batch says of every worker"
     scores = self.model.workers.scores().to(losses.device)
-    with torch.enable_grad(): gram = inner_products(self.pred.cut.gradients(self.pred))
+    with torch.enable_grad(): gram = products_over_ranks(inner_products(self.pred.cut.gradients(self.pred)))
     return torch.stack([losses, scores, gram.diagonal().sqrt()]), gram
 
 @patch
@@ -195,9 +204,14 @@ class WeightingCallback(Callback):
 @torch.no_grad()
 def measure(self: WeightingCallback) -> dict: # `{name: scalar}`
     "The losses of the batch of this step, with the encoder and the workers as they are after it"
+    def again(batches):
+        n = len(next(iter(batches.values())).wave)
+        with sharing(n), own_draws(self.model.step): return self.model.losses_of(self.model.reencode(batches))
     autocast = self.precision.autocast if self.precision else nullcontext()
-    with autocast, frozen_running_stats(self.model):
-        return self.model.losses_of(self.model.reencode(self.pred.batches))
+    with autocast, self.model.autocast(), frozen_running_stats(self.model):
+        if not self.pred.parts: return again(self.pred.batches)
+        parts = [(share, again(batches)) for share, batches in self.pred.parts]
+    return {name: sum(share * losses[name] for share, losses in parts) for name in self.pred}
 
 # %% ../../nbs/45_pretraining.learner.ipynb #9d5e8f7c
 class ClipNetwork(GradientClip):
@@ -230,18 +244,54 @@ def _rest(self: PretrainLearner): # numbers and batches
         if i == done: go_on()
         yield i, batch
 
+# %% ../../nbs/45_pretraining.learner.ipynb #ee841820
+@patch
+def one_batch(self: PretrainLearner, i, b): # its number, and what the loader gave
+    "A step, or a batch of validation, of which each rank has a share; a few crops that cannot be shared are heard by all"
+    whole = n_ranks() > 1 and getattr(self.dl, 'undivided', lambda i: False)(i)
+    with alone(whole), sharing(find_bs(b)): super(PretrainLearner, self).one_batch(i, b)
+
+# %% ../../nbs/45_pretraining.learner.ipynb #pa57ep01
+@patch
+def _do_one_batch(self: PretrainLearner):
+    "Losses, and in training a step, of the whole batch or of its parts one after the other"
+    if self.accumulate == 1 or not self.training: return super(PretrainLearner, self)._do_one_batch()
+    try: self.pred, self.loss_grad = learn_in_parts(self.model, self.xb, self.accumulate, self._add_gradients)
+    except Exception:
+        self.opt.zero_grad()
+        raise
+    self('after_pred')
+    self.loss = self.loss_grad.clone()
+    self('after_loss')
+    self._with_events(self._step, 'step', CancelStepException)
+    self.opt.zero_grad()
+
+@patch
+def _add_gradients(self: PretrainLearner, loss):
+    self.loss_grad = loss
+    self._with_events(self._backward, 'backward', CancelBackwardException)
+
 # %% ../../nbs/45_pretraining.learner.ipynb #da06e249
 def statistics_crops(dls, # from `corpus_dls`, or like it
-                     crops: int = 256 # how many to look at, at most
+                     crops: int = 256, # how many to look at, at most
+                     parts: int = 1 # in which each batch is taken
                     ): # generator of waves `[B, T]`
-    "The first training batches of epoch 0, for statistics"
-    _set_epoch(dls.train, 0)
+    "The first training batches of epoch 0, for statistics; with several ranks, those of all"
+    loader = _undivided(dls.train)
+    _set_epoch(loader, 0)
     seen = 0
-    for batch in dls.train:
+    for batch in loader:
         wave = batch_parts(batch)[0]
-        yield wave
+        yield from wave.chunk(parts)
         seen += len(wave)
         if seen >= crops: return
+
+def _undivided(loader):
+    "A loader of the whole batches that ranks share, where there can be one"
+    if n_ranks() == 1 or not hasattr(loader, 'undivided'): return loader
+    whole = loader.new(bs=loader.bs * n_ranks())
+    whole.place = 0, 1
+    return whole
 
 # %% ../../nbs/45_pretraining.learner.ipynb #c244351b
 def pretrain_learner(
@@ -255,22 +305,36 @@ def pretrain_learner(
     wd: float = .01, # decoupled weight decay
     clip: float = 1., # largest norm of the gradient of encoder and workers
     sr: int | None = None, # sample rate of the waves, Hz; None: what `dls` say, else 22,050
+    precision: str = 'fp32', # of encoder and heads: 'fp32', 'bf16' or 'fp16'
+    accumulate: int = 1, # parts in which a training batch is taken, to save memory
+    compile: bool = False, # compile encoder and heads when they are first used?
     cbs=(), # a further callback, or several
     seed: int = 0, # of initial weights and everything random in training; the crops have their own
     **kwargs, # further arguments of fastai's `Learner`
 ) -> PretrainLearner:
     "A fastai `Learner` that pre-trains `encoder` on the crops of `dls`; raises `TypeError` unless those are `DataLoaders`"
     _check_dls(dls)
-    check_numbers(lr=lr, wd=wd, sr=_sample_rate(dls) if sr is None else sr, seed=seed)
+    check_numbers(lr=lr, wd=wd, sr=_sample_rate(dls) if sr is None else sr, accumulate=accumulate, seed=seed)
     set_seed(seed)
     sr, device = sr or _sample_rate(dls), getattr(dls, 'device', None)
-    model = make_model(statistics_crops(dls), encoder, workers, weighting, sr, distortions).to(device)
-    if any(view.pairs for view in model.views): dls.train.pairs = dls.valid.pairs = True
-    own = [WorkerRecorder(), WeightingCallback(), CropEpoch(), ClipNetwork(clip)]
-    return PretrainLearner(dls, model, model.weigh, opt_func=partial(Adam, decouple_wd=True), lr=lr, wd=wd,
-                           metrics=MeanScore(), splitter=split_weighting, cbs=[*own, *L(cbs)], **kwargs)
+    waves = statistics_crops(dls, parts=accumulate)
+    model = make_model(waves, encoder, workers, weighting, sr, distortions).to(device)
+    learn = _learner(model, dls, precision, compile, [ClipNetwork(clip), *L(cbs)], lr=lr, wd=wd, **kwargs)
+    learn.accumulate = accumulate
+    return learn
 
 # %% ../../nbs/45_pretraining.learner.ipynb #287e885b
+def _learner(model, dls, precision, compile, cbs, **kwargs):
+    device = next(model.parameters()).device
+    check_precision(precision, model.weighting, device)
+    if compile: check_compiler(device)
+    if any(view.pairs for view in model.views): dls.train.pairs = dls.valid.pairs = True
+    dls = device_dls(dls)
+    own = [WorkerRecorder(), WeightingCallback(), CropEpoch(), *[CopiesCallback()] * (n_ranks() > 1)]
+    if precision != 'fp32': own.append(Precision(precision))
+    return PretrainLearner(dls, compile_network(model) if compile else model, model.weigh, metrics=MeanScore(),
+                           opt_func=_adam, splitter=split_weighting, cbs=[*own, *cbs], **kwargs)
+
 def _check_dls(dls):
     if not (hasattr(dls, 'train') and hasattr(dls, 'valid')):
         raise TypeError(f'pretrain_learner needs training and validation batches, not a {type(dls).__name__}; '
@@ -278,6 +342,18 @@ def _check_dls(dls):
 
 def _sample_rate(dls):
     return getattr(dls, 'sr', None) or 22_050
+
+# %% ../../nbs/45_pretraining.learner.ipynb #ada00001
+def _adam_step(p, lr, mom, step, sqr_mom, grad_avg, sqr_avg, eps, **kwargs):
+    "fastai's `adam_step`, in place"
+    first, second = debias(mom, 1 - mom, step), debias(sqr_mom, 1 - sqr_mom, step)
+    p.data.addcdiv_(grad_avg, (sqr_avg / second).sqrt_().add_(eps), value=-lr / first)
+    return p
+
+def _adam(groups, lr):
+    "fastai's `Adam` with decoupled weight decay"
+    steps = [weight_decay, partial(average_grad, dampening=True), average_sqr_grad, step_stat, _adam_step]
+    return Optimizer(groups, steps, lr=lr, mom=.9, sqr_mom=.99, eps=1e-5, wd=.01)
 
 # %% ../../nbs/45_pretraining.learner.ipynb #ffa8386e
 @contextmanager

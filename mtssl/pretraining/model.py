@@ -14,6 +14,8 @@ from fastcore.basics import patch
 
 from ..core.arrays import seeded, without_autocast
 from ..core.devices import LateChecks
+from ..core.ranks import n_ranks, on_first
+from ..core.collectives import gather_clips, mean_over_ranks, own_draws, share_of, sharing
 from ..features.statistics import Statistics, fit_statistics
 from ..encoding.encoder import Encoder, encoders
 from .views import View, Whole, make_batch, unchanged
@@ -26,6 +28,7 @@ from .weighting import Weighting, weightings
 class PretrainModel(nn.Module):
     "Encoder, workers, weighting and statistics; called on waves it gives the loss of every worker"
     autocast = staticmethod(nullcontext) # makes the context in which encoder and workers compute, see `Precision`
+    step = 0 # of training, for what each rank draws by itself
     def __init__(self, encoder: Encoder, # what pre-training is for
                  workers: Workers, # by name
                  weighting: Weighting, # over the same names
@@ -59,7 +62,7 @@ def make_model(
                          f'here they are {list(workers)}, in this order.')
     wanted = {t.name: t for w in workers.values() for t in w.targets}
     statistics = Statistics({}, {})
-    if wanted: statistics = fit_statistics(waves, list(wanted.values()), encoder.sr, encoder.hop)
+    if wanted: statistics = on_first(lambda: fit_statistics(waves, list(wanted.values()), encoder.sr, encoder.hop))
     return PretrainModel(encoder, workers, weighting, statistics, make_distortions(distortions, sr))
 
 # %% ../../nbs/44_pretraining.model.ipynb #5d251ef5
@@ -76,31 +79,50 @@ def frozen_running_stats(model: nn.Module): # in training mode
 @patch
 def make_batches(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`
                  track: torch.Tensor | None = None, # `[B]`, which track each crop is from; None: each from its own
-                 second: torch.Tensor | None = None # another crop of each track `[B, T]`, for views with `pairs`
+                 second: torch.Tensor | None = None, # another crop of each track `[B, T]`, for views with `pairs`
+                 draw=None # function from a shape to uniform numbers in [0, 1); None: that of the mode
                 ) -> dict: # `{view: Batch}`, the whole crops first
     "The encoder's layers and the targets of `wave`, once per view; targets are computed when asked for"
     e, analysis, batches = self.encoder, self.encoder.analyse(wave), {}
-    draw, distort = (torch.rand, self.distort) if self.training else (seeded(0), unchanged)
+    distort, draw = (self.distort, draw or torch.rand) if self.training else (unchanged, draw or seeded(0))
     for view in self.views:
         with frozen_running_stats(e) if batches else nullcontext():
             batches[view] = make_batch(e, view, analysis, self.statistics, draw, distort, second)
-        if track is not None: batches[view].track = track
+        batches[view].track = batches[view].track + share_of(len(wave)).first if track is None else track
     return batches
 
 # %% ../../nbs/44_pretraining.model.ipynb #9030bcca
 @patch
 def losses_of(self: PretrainModel, batches: dict # from `make_batches`
              ) -> dict: # `{name: scalar}`
-    "Every worker's loss"
-    return {name: worker.loss(batches[worker.view].z, batches[worker.view])
-            for name, worker in self.workers.items()}
+    "Every worker's loss; with several ranks the mean of theirs"
+    losses = {name: worker.loss(batches[worker.view].z, batches[worker.view]) for name, worker in self.workers.items()}
+    if n_ranks() == 1: return losses
+    return dict(zip(losses, mean_over_ranks(torch.stack(list(losses.values()))).unbind()))
 
 @patch
 def errors_of(self: PretrainModel, batches: dict # from `make_batches`
              ) -> dict: # `{name: [B']}`
-    "Every worker's error on each clip, for weightings that are `per_clip`"
-    return {name: worker.clip_errors(batches[worker.view].z, batches[worker.view])
+    "Every worker's error on each clip, for weightings that are `per_clip`; with several ranks on all clips of theirs"
+    return {name: gather_clips(worker.clip_errors(batches[worker.view].z, batches[worker.view]), len(batches[worker.view].wave))
             for name, worker in self.workers.items()}
+
+# %% ../../nbs/44_pretraining.model.ipynb #628898d8
+@patch
+@contextmanager
+def draws(self: PretrainModel):
+    "Within it, a step of training: each rank has random numbers of its own; gives those that all have"
+    if not self.training: yield None; return
+    with own_draws(self.step) as draw: yield draw
+    self.step += 1
+
+@patch
+def _share_scores(self: PretrainModel, n): # clips of this rank
+    "Make every worker's score that of the clips of all ranks; raises `TypeError` for one that is missing, before anything reads it"
+    scores = self.workers.scores()
+    if n_ranks() == 1: return
+    scores = mean_over_ranks(scores * share_of(n).weight)
+    for worker, score in zip(self.workers.values(), scores): worker.score = score
 
 # %% ../../nbs/44_pretraining.model.ipynb #9d32d754
 @patch
@@ -116,7 +138,11 @@ def detach_layers(self: PretrainModel, batches: dict # from `make_batches`
 def reencode(self: PretrainModel, batches: dict # from `make_batches`
             ) -> dict: # `{view: Batch}`
     "The same sounds and targets, heard by the encoder as it is now"
-    return {view: b.with_layers(self.encoder.layers(b.heard, b.front)) for view, b in batches.items()}
+    heard = {}
+    for view, b in batches.items():
+        with frozen_running_stats(self.encoder) if heard else nullcontext():
+            heard[view] = b.with_layers(self.encoder.layers(b.heard, b.front))
+    return heard
 
 # %% ../../nbs/44_pretraining.model.ipynb #e326a5b2
 class Losses(dict):
@@ -126,19 +152,22 @@ class Losses(dict):
         self.batches, self.cut, self.errors, self.parts = batches, cut, errors, parts
 
 @patch
-def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of full scale 1
+def forward(self: PretrainModel, wave: torch.Tensor, # clean crops `[B, T]`, of full scale 1; or batches from before, to hear again
             track: torch.Tensor | None = None, # `[B]`, which track each crop is from; None: each from its own
             second: torch.Tensor | None = None # another crop of each track `[B, T]`, for views with `pairs`
            ) -> Losses: # `{name: scalar}`
     "The loss of every worker; raises `NonFiniteLoss`. In evaluation the losses have a `cut`, and gradients up to it"
-    with self.autocast(): batches, cut = self.make_batches(wave, track, second), None
-    with self.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
-        if self.weighting.needs_gradients or not self.training: cut, batches = self.detach_layers(batches)
-        errors = self.errors_of(batches) if self.weighting.per_clip or not self.training else None
-        losses = {name: e.mean() for name, e in errors.items()} if errors else self.losses_of(batches)
-        losses = Losses(losses, batches, cut, errors)
-    self._check_finite(losses)
-    if not self.training: self.workers.scores() # one that is missing is found out before anything reads it
+    again, cut = isinstance(wave, dict), None
+    n = len(next(iter(wave.values())).wave if again else wave)
+    with sharing(n), self.draws() as draw:
+        with self.autocast(): batches = self.reencode(wave) if again else self.make_batches(wave, track, second, draw)
+        with self.autocast(), torch.set_grad_enabled(torch.is_grad_enabled() or not self.training):
+            if self.weighting.needs_gradients or not self.training: cut, batches = self.detach_layers(batches)
+            errors = self.errors_of(batches) if self.weighting.per_clip or not self.training else None
+            losses = {name: e.mean() for name, e in errors.items()} if errors else self.losses_of(batches)
+            losses = Losses(losses, batches, cut, errors)
+        self._check_finite(losses)
+        if not self.training: self._share_scores(n)
     return losses
 
 # %% ../../nbs/44_pretraining.model.ipynb #fb55af35

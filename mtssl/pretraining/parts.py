@@ -8,7 +8,7 @@ __all__ = ['split_batch', 'learn_in_parts']
 # %% ../../nbs/44_pretraining.parts.ipynb #pa000002
 import torch
 
-from .gradients import inner_products
+from .gradients import inner_products, products_over_ranks
 from .model import Losses, PretrainModel, frozen_running_stats
 
 # %% ../../nbs/44_pretraining.parts.ipynb #pa000006
@@ -47,7 +47,7 @@ def _lighten(batches):
 def _first_look(model, part):
     "A part's batches without layers, and its losses, or its errors for a weighting of single clips"
     with model.autocast(), frozen_running_stats(model):
-        batches = model.make_batches(*part)
+        with model.draws() as draw: batches = model.make_batches(*part, draw=draw)
         found = model.errors_of(batches) if model.weighting.per_clip else model.losses_of(batches)
     return _lighten(batches), found
 
@@ -75,11 +75,11 @@ def _pull(model, part, share):
     "A part's batches without layers, its losses, and its workers' gradients times its share: at parameters, or else their inner products"
     full, names = model.weighting.full, model.weighting.names
     with model.autocast(), frozen_running_stats(model):
-        with torch.set_grad_enabled(full): batches = model.make_batches(*part)
+        with torch.set_grad_enabled(full), model.draws() as draw: batches = model.make_batches(*part, draw=draw)
         cut, beyond = model.detach_layers(batches)
         losses = model.losses_of(beyond)
     rows = cut.gradients({name: losses[name] for name in names})
-    pulled = [[None if g is None else share * g for g in cut.at_parameters(row)] for row in rows] if full else share**2 * inner_products(rows)
+    pulled = [[None if g is None else share * g for g in cut.at_parameters(row)] for row in rows] if full else share**2 * products_over_ranks(inner_products(rows))
     return _lighten(batches), {name: loss.detach() for name, loss in losses.items()}, pulled
 
 def _gram(pulled, full): # of all parts

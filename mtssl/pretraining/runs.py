@@ -11,7 +11,8 @@ import json
 import numpy as np
 import pandas as pd
 import torch
-from dataclasses import asdict, dataclass, fields
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from fastai.basics import DataLoaders, Learner
 from pathlib import Path
 import fastai.callback.schedule # noqa: F401, gives the Learner its fit_one_cycle
@@ -21,6 +22,7 @@ from ..core.files import versions, worker_order, write_atomically
 from ..core.progress import progress_bar
 from ..core.report import write_report
 from ..core.checks import check_numbers, check_out, limits
+from ..core.ranks import joined, n_ranks, on_first, rank
 from ..music.corpus import Corpus, build_corpus
 from ..music.crop_stream import stream_dls
 from ..music.crops import check_crops, corpus_dls
@@ -29,6 +31,7 @@ from ..encoding.saved import class_and_arguments, model_folder
 from .distortions import make_distortions
 from .workers import make_workers
 from .weighting import weightings
+from .precision import check_compiler, check_precision
 from .checkpoints import SaveRun, seconds_of, written_by
 from .warm_start import settings_in, take_over, taken_in_words
 from .learner import StepCallback, epoch_table, plot_weighting, plot_workers, pretrain_learner, progress_text
@@ -51,6 +54,9 @@ class Settings:
     wd: float = .01 # decoupled weight decay
     sr: int = 22_050 # sample rate, Hz
     seed: int = 0 # of crops, weights and everything else
+    precision: str = 'fp32' # of encoder and heads: 'fp32', 'bf16' or 'fp16'
+    accumulate: int = 1 # batches of `bs` crops in one step
+    compile: bool = False # compile encoder and heads?
 
     def __post_init__(self): _check_ranges(self)
 
@@ -58,6 +64,7 @@ class Settings:
 def _check_ranges(settings):
     check_numbers(**{name: value for name, value in asdict(settings).items() if name in limits})
     check_crops(settings.short, settings.silence)
+    if not isinstance(settings.compile, bool): raise ValueError(f'compile={settings.compile!r} will not do: it must be True or False.')
     for name in 'encoder', 'weighting':
         value = getattr(settings, name)
         if not isinstance(value, str):
@@ -71,7 +78,7 @@ def check_settings(settings: Settings, # of a pre-training that is to begin
     "Build everything once at a small size; raises `ValueError` for names, values or a device that will not do"
     encoder = encoders.make(settings.encoder, sr=settings.sr)
     workers = make_workers(settings.workers, encoder)
-    weightings.make(settings.weighting, list(workers))
+    weighting = weightings.make(settings.weighting, list(workers))
     make_distortions(settings.distortions, settings.sr)
     wave = torch.zeros(2, round(settings.seconds * settings.sr))
     for view in {w.view for w in workers.values()}:
@@ -79,6 +86,8 @@ def check_settings(settings: Settings, # of a pre-training that is to begin
     encoder.eval()(torch.zeros(1, 4 * encoder.hop))
     try: torch.zeros(1, device=device)
     except (RuntimeError, AssertionError): raise ValueError(f'There is no device {device!r} here; use cpu.') from None
+    check_precision(settings.precision, weighting, device)
+    if settings.compile: check_compiler(device)
 
 # %% ../../nbs/46_pretraining.runs.ipynb #a3bd398a
 def open_corpus(source, # a `Corpus`, its folder, or whatever `build_corpus` takes
@@ -145,16 +154,31 @@ def pretrain(
     "Pre-train an encoder on `source`, write the run to `out`; raises `ValueError` if it holds one, or `start` another encoder"
     check_out(out)
     check_numbers(keep_every=keep_every, jobs=jobs)
-    out, names = Path(out), [f.name for f in fields(Settings)]
-    if extra := set(settings) - set(names):
-        raise ValueError(f"There is no setting named {min(extra)!r}; the settings are {', '.join(names)}.")
-    settings = Settings(**settings) if start is None else settings_from(start, settings)
-    check_settings(settings, device)
     save = SaveRun(out, keep_every, seconds_of(save_every))
-    with locked(out, _busy(out)), naming_full_disk(out, _make_room):
-        if (out/'checkpoints'/'last.pt').exists():
-            raise ValueError(f'{out} already holds a run; resume it, or choose another folder.')
-        return _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus, start)
+    with joined(device) as device:
+        chosen = on_first(lambda: _chosen_settings(start, settings, device))
+        with _writing(save.folder, begins=True):
+            return _run(source, save, chosen, stream, cbs, device, jobs, quiet or rank() > 0, on_corpus, start)
+
+# %% ../../nbs/46_pretraining.runs.ipynb #cbb725c4
+def _chosen_settings(start, given, device): # raises ValueError
+    names = [f.name for f in fields(Settings)]
+    if extra := set(given) - set(names):
+        raise ValueError(f"There is no setting named {min(extra)!r}; the settings are {', '.join(names)}.")
+    settings = Settings(**given) if start is None else settings_from(start, given)
+    check_settings(settings, device)
+    return settings
+
+@contextmanager
+def _writing(out, begins=False):
+    "Within it no other process writes the run, and a full disk is told; of several ranks, the first holds the lock"
+    with ExitStack() as held:
+        def hold():
+            held.enter_context(locked(out, _busy(out)))
+            if begins and (out/'checkpoints'/'last.pt').exists():
+                raise ValueError(f'{out} already holds a run; resume it, or choose another folder.')
+        on_first(hold)
+        with naming_full_disk(out, _make_room): yield
 
 # %% ../../nbs/46_pretraining.runs.ipynb #b2ee3816
 def resume(
@@ -169,40 +193,51 @@ def resume(
 ) -> Learner:
     "Continue a run where its last checkpoint was written, with its own settings; a finished one as it is; raises `ValueError` for no run"
     check_numbers(keep_every=keep_every, jobs=jobs)
-    out, config = Path(out), read_config(out)
-    if not {'settings', 'source'} <= set(config):
-        raise ValueError(f'{out} is a saved encoder, not a run that can be continued.')
-    source = out/'corpus' if (out/'corpus').exists() else config['source']
-    settings, stream = _settings_of(config, out), config.get('stream', False)
-    check_settings(settings, device)
     save = SaveRun(out, keep_every, seconds_of(save_every))
-    with locked(out, _busy(out)), naming_full_disk(out, _make_room):
-        return _run(source, save, settings, stream, cbs, device, jobs, quiet, start=config.get('start'))
+    with joined(device) as device:
+        config, settings = on_first(lambda: _begun_settings(save.folder, device))
+        source = save.folder/'corpus' if (save.folder/'corpus').exists() else config['source']
+        with _writing(save.folder):
+            return _run(source, save, settings, config.get('stream', False), cbs, device, jobs, quiet or rank() > 0, start=config.get('start'))
 
 _make_room = 'make room, and resume the run, or begin it again where it has no checkpoint yet'
 
 def _busy(out): return f'Another process is writing the run in {out}: wait until it ends, or choose another folder.'
+
+# %% ../../nbs/46_pretraining.runs.ipynb #52228797
+def _begun_settings(out, device): # of a run that is to go on: its config, and its settings for as many ranks as there are; raises ValueError
+    config = read_config(out)
+    if not {'settings', 'source'} <= set(config):
+        raise ValueError(f'{out} is a saved encoder, not a run that can be continued.')
+    settings = _settings_of(config, out)
+    together = settings.bs * config.get('ranks', 1)
+    if together % n_ranks():
+        raise ValueError(f'{out} has {together} crops in a batch, which {n_ranks()} processes cannot share evenly; resume it with another number.')
+    settings = replace(settings, bs=together // n_ranks())
+    check_settings(settings, device)
+    return config, settings
 
 # %% ../../nbs/46_pretraining.runs.ipynb #bab80a9d
 def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=None, start=None):
     s, out = settings, save.folder
     if stream: opened = _open_stream(source, s, device, jobs)
     else: opened = _open_crops(source, out, s, device, jobs, quiet, on_corpus)
+    opened.dls.valid.bs = s.bs # validation takes no more memory than a part
     learn = pretrain_learner(
         opened.dls, encoder=s.encoder, workers=s.workers, weighting=s.weighting, distortions=s.distortions,
-        lr=s.lr, wd=s.wd, sr=s.sr, seed=s.seed, cbs=[save, *cbs], moms=(.9, .9, .9))
+        lr=s.lr, wd=s.wd, sr=s.sr, seed=s.seed, precision=s.precision, accumulate=s.accumulate, compile=s.compile,
+        cbs=[save, *cbs], moms=(.9, .9, .9))
     learn.recorder.add_time = False
     if stream: _try_validation(learn.dls)
-    if (out/'checkpoints'/'last.pt').exists(): save.load()
+    if on_first((out/'checkpoints'/'last.pt').exists): save.load()
     else:
         taken = {} if start is None else dict(start=_absolute(start), taken=take_over(learn.model, start))
-        write_atomically(out/'statistics.safetensors', learn.model.statistics.save)
-        _write_config(out, s, learn, **opened.facts, **taken)
+        on_first(lambda: _write_config(out, s, learn, **opened.facts, **taken))
         if taken and not quiet: print(taken_in_words(**taken))
     if not quiet: print(_describe(learn, opened.words))
     if save.start > s.epochs: raise FileProblem(f'{out}/checkpoints/last.pt is of epoch {save.start}, and the run has {s.epochs}.')
     if save.start < s.epochs: _fit(learn, s, save.start, quiet)
-    report_run(out)
+    on_first(lambda: report_run(out))
     return learn
 
 # %% ../../nbs/46_pretraining.runs.ipynb #029dc9ea
@@ -221,15 +256,19 @@ class _Opened:
     words: str # the same for a person
 
 def _open_crops(source, out, settings, device, jobs, quiet, on_corpus):
-    s, corpus = settings, open_corpus(source, out/'corpus', settings.sr, jobs, quiet)
-    if on_corpus: on_corpus(corpus)
-    if corpus.sr != s.sr: raise ValueError(f'The corpus is at {corpus.sr} Hz, and sr={s.sr} was asked for.')
-    dls = corpus_dls(corpus, seconds=s.seconds, bs=s.bs, crops_per_epoch=s.crops_per_epoch, seed=s.seed,
+    s, corpus = settings, on_first(lambda: _checked_corpus(source, out, settings.sr, jobs, quiet, on_corpus))
+    dls = corpus_dls(corpus, seconds=s.seconds, bs=s.bs * s.accumulate, crops_per_epoch=s.crops_per_epoch, seed=s.seed,
                      short=s.short, silence=s.silence, device=device)
     data = _data_of(source, corpus, s.silence)
     silent = f", of which {data['silent']:,} s are silent and get no crop" if 'silent' in data else ''
     words = f'{len(corpus)} tracks, {corpus.seconds / 3600:.2f} hours{silent}; {len(corpus.problems)} files left out'
     return _Opened(dls, dict(source=str(corpus.store.resolve()), data=data), words)
+
+def _checked_corpus(source, out, sr, jobs, quiet, on_corpus):
+    corpus = open_corpus(source, out/'corpus', sr, jobs, quiet)
+    if on_corpus: on_corpus(corpus)
+    if corpus.sr != sr: raise ValueError(f'The corpus is at {corpus.sr} Hz, and sr={sr} was asked for.')
+    return corpus
 
 def _data_of(source, corpus, silence): # what a corpus is, without where it is
     if isinstance(source, Corpus): source = source.store
@@ -241,7 +280,9 @@ def _data_of(source, corpus, silence): # what a corpus is, without where it is
 def _write_config(folder, settings, learn, source, **facts):
     e, w = learn.model.encoder, learn.model.workers
     parameters = dict(encoder=count_parameters(e), workers=count_parameters(w))
+    if n_ranks() > 1: facts['ranks'] = n_ranks()
     config = dict(settings=asdict(settings), source=source, encoder=e.config, versions=versions(), parameters=parameters, **facts)
+    write_atomically(folder/'statistics.safetensors', learn.model.statistics.save)
     write_atomically(folder/'config.json', lambda p: p.write_text(json.dumps(config, indent=1) + '\n'))
 
 def _settings_of(config, out):
@@ -261,7 +302,8 @@ def _facts(config):
     silent = f", {data['silent']:,} s of them silent and without crops" if 'silent' in data else ''
     music = {'music': f"{data['name']}, {data['tracks']:,} tracks, {data['hours']:.2f} hours{silent}"} if data else {}
     sizes = {f'{part} parameters': n for part, n in config['parameters'].items()}
-    return dict(config['settings'], **music, source=source, **begun, **sizes, **config['versions'])
+    together = dict(processes=config['ranks']) if 'ranks' in config else {}
+    return dict(config['settings'], **together, **music, source=source, **begun, **sizes, **config['versions'])
 
 def _describe(learn, words):
     "What is about to be trained on what, in two lines"
@@ -295,7 +337,8 @@ def settings_from(start, # a model: a folder, or an id on the Hub
 def _open_stream(source, settings, device, jobs):
     s, shards = settings, _shards(source)
     if not s.crops_per_epoch: raise ValueError('A stream has no end; say in crops_per_epoch how many crops an epoch has.')
-    dls = stream_dls(shards, seconds=s.seconds, bs=s.bs, crops_per_epoch=max(s.bs, s.crops_per_epoch), sr=s.sr,
+    bs = s.bs * s.accumulate
+    dls = stream_dls(shards, seconds=s.seconds, bs=bs, crops_per_epoch=max(bs, s.crops_per_epoch), sr=s.sr,
                      short=s.short, silence=s.silence, seed=s.seed, device=device, jobs=jobs)
     return _Opened(dls, dict(source=shards, stream=True), f'a stream of {len(shards)} sources')
 

@@ -16,6 +16,7 @@ from scipy.fft import next_fast_len
 from torchaudio.functional import phase_vocoder
 
 from ..core.arrays import without_autocast
+from ..core.collectives import clip_draws
 from ..core.devices import send
 from ..features.analysis import Analysis
 from ..features.targets import Target
@@ -31,6 +32,7 @@ def unchanged(wave: torch.Tensor # `[B, T]`
 class View:
     "What the encoder hears; called on clean crops it gives the sound `[B', T']` and what its workers must know about it"
     pairs = False # does it need a second crop of every track? Then it is called with `second [B, T]`, too
+    clip_axis = 0 # of the shapes that it draws, which one counts clips
 
     def __call__(self,
         wave: torch.Tensor, # clean crops `[B, T]`
@@ -148,6 +150,7 @@ def play(wave: torch.Tensor, # `[T]`
 @dataclass(frozen=True)
 class Shifted(View):
     "Two twins of every crop, each at its own tempo and pitch; answers `tempo [B]` and `pitch [B]`, second minus first"
+    clip_axis = 2
     faster: float = 1.25 # largest ratio of tempi to the crop's, above 1
     higher: float = 4. # largest shift of pitch, semitones
 
@@ -228,7 +231,7 @@ def make_batch(encoder: Encoder, # that hears
     if view.pairs and second is None:
         raise ValueError(f'The view {view} hears two crops of every track, and the batch brings one; make the crops '
                          f'with pairs=True.')
-    more = dict(second=second) if view.pairs else {}
+    more, draw = dict(second=second) if view.pairs else {}, clip_draws(draw, len(wave), view.clip_axis)
     with without_autocast(wave.device):
         heard, answers = _checked(view, view(wave, encoder.sr, encoder.hop, draw, distort, **more))
     front = analysis if heard is wave else encoder.analyse(heard) if encoder.front_hop else None

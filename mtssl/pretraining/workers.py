@@ -17,9 +17,12 @@ from fastcore.basics import patch
 from numbers import Real
 
 from ..core.arrays import float32, without_autocast
+from ..core.ranks import n_ranks
+from ..core.collectives import gather_clips, mean_over_ranks, own_rows, share_of, sum_over_ranks, take_clips
 from ..core.registry import Registry, measured, parse_spec, split_names
 from ..features.targets import Target, targets
 from ..encoding.encoder import Encoder, count_parameters, encoders, pool
+from ..encoding.pase import prelu
 from .views import Batch, Halves, Masked, Shifted, TwoCrops, View, Whole
 
 # %% ../../nbs/42_pretraining.workers.ipynb #28ac552e
@@ -97,11 +100,11 @@ class RegressionWorker(Worker):
     def errors(self, z, batch): return self._errors(*self._aligned(*self._compared(z, batch)))
     def loss(self, z, batch):
         prediction, target, hidden = self._compared(z, batch)
-        if hidden is not None and z.device.type != 'cpu': # a GPU would be asked how many are hidden
+        if hidden is not None and (z.device.type != 'cpu' or n_ranks() > 1): # a GPU would be asked how many are hidden
             return self._errors(*self._aligned(prediction, target, hidden)).mean()
         prediction, target = self.select_frames(prediction, target, hidden)
         loss = _loss_functions[self.loss_name](prediction, target)
-        self.score = 1 - (loss if self.loss_name == 'cosine' else F.mse_loss(prediction, target)).detach()
+        self.score = 1 - (loss if self.loss_name in ('cosine', 'mse') else F.mse_loss(prediction, target)).detach()
         return loss
 
 # %% ../../nbs/42_pretraining.workers.ipynb #eecd6f55
@@ -129,9 +132,9 @@ def _errors(self: RegressionWorker, prediction, target, hidden):
     "One error per clip, whose mean is the loss; a clip with twice as many hidden frames counts twice"
     def by_clip(compare):
         error = compare(prediction, target, reduction='none').mean(1)
-        return error.mean(1) if hidden is None else (error * hidden).sum(1) * (len(error) / hidden.sum())
+        return error.mean(1) if hidden is None else (error * hidden).sum(1) * (share_of(len(error)).all / sum_over_ranks(hidden.sum()))
     errors = by_clip(_loss_functions[self.loss_name])
-    self.score = 1 - (errors if self.loss_name == 'cosine' else by_clip(F.mse_loss)).mean().detach()
+    self.score = 1 - (errors if self.loss_name in ('cosine', 'mse') else by_clip(F.mse_loss)).mean().detach()
     return errors
 
 # %% ../../nbs/42_pretraining.workers.ipynb #cfd415e2
@@ -152,6 +155,10 @@ def _compared(self: RegressionWorker, z, batch):
 # %% ../../nbs/42_pretraining.workers.ipynb #4fb8e6c2
 _most_values = 4096 # that a head may predict per frame
 
+class _PReLU(nn.PReLU):
+    "`nn.PReLU` with the faster gradient on a CPU"
+    def forward(self, x): return prelu(x, self.weight)
+
 @workers.register('frame', predicts='every frame of a target, from z')
 class FrameWorker(RegressionWorker):
     "Predicts each frame of a target, or `context` frames around it, from the same frame of z"
@@ -171,7 +178,7 @@ class FrameWorker(RegressionWorker):
                              f'{_most_values:,} are allowed: ask for fewer bins or less context.')
         if loss == 'cosine' and size < 2:
             raise ValueError(f'A cosine needs a target of at least two features; {target} has {size}.')
-        head = nn.Sequential(nn.Conv1d(encoder.dim, hidden, 1), nn.PReLU(hidden), nn.Conv1d(hidden, size * context, 1))
+        head = nn.Sequential(nn.Conv1d(encoder.dim, hidden, 1), _PReLU(hidden), nn.Conv1d(hidden, size * context, 1))
         super().__init__(target, head if hidden else nn.Conv1d(encoder.dim, size * context, 1), loss, masked)
         self.context = context
 
@@ -258,7 +265,7 @@ class PairWorker(Worker):
 
     def errors(self, z, batch):
         wrong, share = self._answers(z, batch)
-        return wrong * share * (len(share) / math.log(2))
+        return wrong * share * (share_of(len(share)).all / n_ranks() / math.log(2))
 
     def loss(self, z, batch):
         wrong, share = self._answers(z, batch)
@@ -270,18 +277,20 @@ def _answers(self: PairWorker, z, batch):
     "How wrong each clip's two answers are `[B]`, and each clip's share of the mean"
     yes, no, known = self.pairs(*self.norm(z.mean(-1, keepdim=True) if self.clip else z).chunk(2), batch.track)
     right, known = float32(torch.stack([self.head(torch.cat(yes, 1)), -self.head(torch.cat(no, 1))])), float32(known)
-    share = known / known.sum().clamp(min=1)
-    with without_autocast(z.device): self.score = 2 * ((right > 0).float().mean((0, 2, 3)) @ share).detach() - 1
+    share = known / (sum_over_ranks(known.sum()).clamp(min=1) / n_ranks())
+    with without_autocast(z.device): answered = ((right > 0).float().mean((0, 2, 3)) @ share).detach()
+    self.score = 2 * answered / share_of(len(share)).weight - 1
     return F.softplus(-right).mean((0, 2, 3)), share
 
 # %% ../../nbs/42_pretraining.workers.ipynb #a88b9c37
 def _of_another_track(x: torch.Tensor, # one row per clip
                      track: torch.Tensor # `[B]`
                     ) -> tuple: # rows of other clips, and for which clips there is one `[B]`
-    "For each clip the row of the next clip in the batch that is of another track"
+    "For each clip the row of the next clip in the batch, of all ranks, that is of another track"
+    own, track = own_rows(len(track), device=track.device), gather_clips(track, len(track))
     n, place = len(track), torch.arange(len(track), device=track.device)
     nearness = (track[:, None] != track) * (n - (place - place[:, None]) % n)
-    return x[nearness.argmax(1)], nearness.any(1).float()
+    return take_clips(x, nearness.argmax(1)), nearness.any(1).float()[own]
 
 @workers.register('lim', predicts='whether two frames are of one recording')
 class LIM(PairWorker):
@@ -327,13 +336,16 @@ class NTXent(Worker):
         self.head = nn.Sequential(norm, nn.Linear(2 * encoder.dim, hidden), nn.ReLU(), nn.Linear(hidden, size))
 
     def errors(self, z, batch):
-        x, track = F.normalize(float32(self.head(pool([z]))), dim=1), batch.track.repeat(2)
-        twin = torch.arange(len(x), device=x.device).roll(len(x) // 2)
-        candidate = (track[:, None] != track).scatter(1, twin[:, None], True)
-        with without_autocast(z.device): cosine = (x @ x.T / self.temperature).float()
+        x, n = F.normalize(float32(self.head(pool([z]))), dim=1), len(batch.track)
+        halves, track, own = gather_clips(x, n), gather_clips(batch.track, n).repeat(2), own_rows(n, 2, x.device)
+        twin = torch.arange(len(halves), device=x.device).roll(len(halves) // 2)[own]
+        candidate = (track[own][:, None] != track).scatter(1, twin[:, None], True)
+        with without_autocast(z.device): cosine = (x @ halves.T / self.temperature).float()
         cosine = cosine.masked_fill(~candidate, -torch.inf)
         chance = 1 / candidate.sum(1)
-        self.score = ((cosine.argmax(1) == twin).float().mean() - chance.mean()) / (1 - chance.mean()).clamp(min=1e-6)
+        found = torch.stack([(cosine.argmax(1) == twin).float().mean(), chance.mean()])
+        found, guessed = mean_over_ranks(found * share_of(n).weight)
+        self.score = (found - guessed) / (1 - guessed).clamp(min=1e-6)
         return F.cross_entropy(cosine, twin, reduction='none') / -chance.clamp(max=.5).log()
 
 # %% ../../nbs/42_pretraining.workers.ipynb #eb9c1821

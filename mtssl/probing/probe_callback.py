@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from fastai.basics import Callback, patch
 from pathlib import Path
 
+from ..core.ranks import rank
 from ..core.files import read_config, save_weights, write_atomically
 from ..core.arrays import batches
 from ..pretraining.checkpoints import SaveRun
@@ -80,7 +81,7 @@ def before_fit(self: OnlineProbe):
 def after_epoch(self: OnlineProbe):
     "Probe every so many epochs and after the last one"
     self.recorder.extra = {self.column: None}
-    if self.saver and self.epoch < self.saver.start: return
+    if rank() or self.saver and self.epoch < self.saver.start: return # of several ranks, the first probes
     if (self.epoch + 1) % self.every and self.epoch + 1 < self.n_epoch: return
     score = self.measure()
     better = self.best is None or score > self.best[self.column]
@@ -104,6 +105,6 @@ class NamedProbe(OnlineProbe):
 
     def before_fit(self):
         super().before_fit()
-        if not self.saver: return
+        if rank() or not self.saver: return
         config = read_config(self.saver.folder) | dict(probe=self.set)
         write_atomically(self.saver.folder/'config.json', lambda p: p.write_text(json.dumps(config, indent=1) + '\n'))

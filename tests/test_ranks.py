@@ -1,0 +1,134 @@
+"""Several processes that train one model: they end where one process ends, one that is lost ends the others with a sentence, and a run goes on with another number of them."""
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mtssl.music.corpus import build_corpus
+from mtssl.music.synth.mix import synthesise
+from mtssl.pretraining.runs import pretrain
+
+linux = pytest.mark.skipif(sys.platform != 'linux', reason='the processes of a launcher are found in /proc')
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+    waves = ((f'clip{i}', wave, f'album{i // 2}') for i, (wave, _) in enumerate(synthesise(16, 1.5, seed=0, jobs=1)))
+    return build_corpus(waves, tmp_path_factory.mktemp('ranks')/'corpus', quiet=True)
+
+
+program = '''
+import sys
+from functools import partial
+import torch
+torch.set_num_threads(1)
+import mtssl.pretraining.learner as learner
+from mtssl.core.ranks import joined, n_ranks, rank
+from mtssl.music.corpus import Corpus
+from mtssl.music.crops import corpus_dls
+from mtssl.pretraining.weighting import ClipWeighting, weightings
+
+learner.statistics_crops = partial(learner.statistics_crops, crops=8)
+
+@weightings.register('hardest', reads='errors', source='this test')
+class Hardest(ClipWeighting):
+    "Of each worker the mean of the two clips with the largest errors"
+    def combine(self, errors): return sum(e.topk(2).values.mean() for e in errors.values())
+
+given = dict(manual='manual(onset=2.)', schedule='schedule(onset=[(0, 0), (.5, 1)])', nash_mtl='nash_mtl(every=5)')
+targets, across = 'mfcc(n=5),onset,rms', ['ntxent', 'lim,gim', 'frame(onset, masked=.4, context=3),clip(mfcc(n=5))', 'tempo_shift,order']
+cases = {given.get(w, w): dict(weighting=given.get(w, w), workers=targets) for w in weightings}
+cases |= {f'{w}(full=True)': dict(weighting=f'{w}(full=True)', workers=targets) for w in ('pcgrad', 'gradnorm')}
+cases |= {w: dict(weighting='log_sum', workers=w) for w in across}
+cases |= {f'{w} in parts': dict(weighting=w, workers=targets, accumulate=2) for w in ('equal', 'log_sum', 'mgda')}
+
+def weights_after_20_steps(store, **settings):
+    "The weights, the last row of the history, and the cosines of the gradients, after four epochs"
+    dls = corpus_dls(Corpus(store), seconds=.75 if '_shift' in settings['workers'] else .4, bs=4 // n_ranks(), crops_per_epoch=20, valid=.3, seed=1, device='cpu')
+    assert len(dls.train) == 5
+    learn = learner.pretrain_learner(dls, encoder='tcn(width=8, blocks=1)', seed=3, **settings)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(4, 1.5e-3)
+    return dict(weights={k: v for k, v in learn.model.state_dict().items() if torch.is_tensor(v)}, history=learn.history().iloc[-1].to_dict(), cosines=torch.tensor(learn.recorder.cosines))
+
+if __name__ == '__main__':
+    with joined('cpu', minutes=1): torch.save({name: weights_after_20_steps(sys.argv[1], **case) for name, case in cases.items()}, f'{sys.argv[2]}/{rank()}.pt')
+'''
+
+
+def launched(command, n, **kw):
+    "The processes of a command that a launcher would start"
+    address = dict(MASTER_ADDR='localhost', MASTER_PORT=str(20_000 + os.getpid() % 20_000), WORLD_SIZE=str(n), OMP_NUM_THREADS='1')
+    return [subprocess.Popen(list(map(str, command)), text=True, env=os.environ | address | dict(RANK=str(r), LOCAL_RANK=str(r)), **kw) for r in range(n)]
+
+
+def far(a, b): return max(((x.double() - y.double()).abs() / y.double().abs().clamp(min=1)).nan_to_num().max().item() for x, y in zip(a, b) if y.numel())
+
+
+def test_two_processes_are_one_with_the_double_batch(corpus, tmp_path):
+    "Every weighting, and workers that look across the batch: weights after 20 steps, the history of 5 validation crops, alike on both ranks to the last bit"
+    (tmp_path/'both.py').write_text(program)
+    processes = launched([sys.executable, '-W', 'ignore', tmp_path/'both.py', corpus.store, tmp_path], 2)
+    names = {'__name__': 'one process'}
+    exec(program, names)
+    try: one = {name: names['weights_after_20_steps'](corpus.store, **case) for name, case in names['cases'].items()}
+    finally: del names['weightings']['hardest']
+    assert [p.wait() for p in processes] == [0, 0]
+    first, second = (torch.load(tmp_path/f'{r}.pt', weights_only=True) for r in range(2))
+    for name, alone in one.items():
+        assert all(torch.equal(first[name]['weights'][k], second[name]['weights'][k]) for k in alone['weights']), name
+        assert pd.Series(first[name]['history']).equals(pd.Series(second[name]['history'])), name
+        assert far(*(run['weights'].values() for run in (first[name], alone))) < 1e-5, name
+        assert far(*([torch.tensor(list(run['history'].values()))] for run in (first[name], alone))) < 1e-4, name
+    moved = far(one['equal']['weights'].values(), one['rlw']['weights'].values())
+    assert moved > 1e-3, 'the weights of different weightings differ by far more'
+
+
+settings = dict(encoder='tcn(width=8, blocks=1)', workers='mfcc,ntxent', weighting='dwa', epochs=3, seconds=.8, crops_per_epoch=40)
+options = [w for k, v in settings.items() for w in (f"--{k.replace('_', '-')}", str(v))] + ['--device', 'cpu', '--quiet']
+launchers = dict(torchrun=['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port'], accelerate=['-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--num_processes', '2',
+                 '--mixed_precision', 'no', '--dynamo_backend', 'no', '--main_process_port'])
+
+
+def start(launcher, *words):
+    port = str(20_000 + (os.getpid() + 7) % 20_000)
+    return subprocess.Popen([sys.executable, '-W', 'ignore', *launchers[launcher], port, '-m', 'mtssl', 'pretrain', *map(str, words)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def rank_1(process):
+    "The process number of rank 1, once it is there"
+    while process.poll() is None:
+        for child in Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split():
+            if b'\0RANK=1\0' in Path(f'/proc/{child}/environ').read_bytes(): return int(child)
+        time.sleep(.1)
+
+
+@linux
+def test_a_lost_process_ends_the_run_which_goes_on(corpus, tmp_path):
+    "Killed in the second epoch of torchrun's, resumed by accelerate's, it ends where one process ends; the folder is written by one of them; a third process has no even share"
+    torch.set_num_threads(1)
+    run = tmp_path/'run'
+    process = start('torchrun', corpus.store, '--out', run, '--bs', 2, '--save-every', '0.000001s', *options)
+    try:
+        while process.poll() is None and not (run/'history.csv').exists(): time.sleep(.02)
+        os.kill(rank_1(process), signal.SIGKILL)
+        killed = time.monotonic()
+        _, said = process.communicate(timeout=60)
+    finally: process.kill()
+    assert process.returncode == 1 and time.monotonic() - killed < 15
+    lines = [line for line in said.splitlines() if line.startswith('mtssl')]
+    assert lines == [f'mtssl: another process of this run has ended or does not answer, and so this one (rank 0) ends too. What was done up to the last checkpoint is kept; '
+                     f'go on with `mtssl pretrain --resume --out {run}`, or, before there is one, with the same command.'], said
+    state = torch.load(run/'checkpoints'/'last.pt', weights_only=True)
+    assert 1 <= state['epoch'] < 3 and json.loads((run/'config.json').read_text())['ranks'] == 2
+    process = start('accelerate', '--resume', '--out', run, '--device', 'cpu', '--quiet')
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 0 and out == f"{run/'report.html'}\n", said
+    pretrain(corpus, tmp_path/'one', device='cpu', quiet=True, bs=4, **settings)
+    one, both = (load_file(folder/'model.safetensors') for folder in (tmp_path/'one', run))
+    assert set(one) == set(both) and far(both.values(), (one[k] for k in both)) < 1e-5
+    tables = [pd.read_csv(folder/'history.csv') for folder in (tmp_path/'one', run)]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-3, atol=1e-5)
+    assert {p.relative_to(run) for p in run.rglob('*')} == {p.relative_to(tmp_path/'one') for p in (tmp_path/'one').rglob('*')}

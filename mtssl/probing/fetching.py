@@ -11,9 +11,10 @@ import json
 import warnings
 from pathlib import Path
 from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
 
 from ..core.downloads import Fetchable, fetch_file, fetchables, in_bytes
-from ..core.files import is_full_disk, read_json, write_atomically
+from ..core.files import is_full_disk, locked, read_json, write_atomically
 from ..core.progress import track
 from ..core.unpacking import unpack
 from .datasets import labelled_set
@@ -46,16 +47,20 @@ def _fetch_archive(out, archive, page, quiet, **how):
 
 # %% ../../nbs/63_probing.fetching.ipynb #b9385bc1
 def _sums(path, kind):
-    "Name -> checksum, from a list of lines `DIGITS NAME`, or from a folder with a file NAME.md5 per clip"
-    if path.is_dir(): return {f'{p.stem}.mp3': f'{kind}:{p.read_text().split()[0]}' for p in sorted(path.iterdir()) if p.suffix == f'.{kind}'}
-    return {name: f'{kind}:{digits}' for digits, name in (line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip())}
+    "Path -> checksum: from lines `DIGITS PATH`, a folder with a file NAME.md5 per clip, or the XML of Extended Ballroom"
+    if path.is_dir(): pairs = [(p.read_text().split()[0], f'{p.stem}.mp3') for p in sorted(path.iterdir()) if p.suffix == f'.{kind}']
+    elif path.suffix == '.xml':
+        pairs = [(song.get('hash'), f"{dance.tag}/{song.get('id')}.mp3") for dance in ElementTree.parse(path).getroot() for song in dance]
+    else: pairs = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+    return {name: f'{kind}:{digits}' for digits, name in pairs}
 
 def _fetch_listed(out, listed, page, quiet, tries=3, **how):
     "Download the files of a list, each on its own: one that fails is named, and ten in a row end it"
     sums, failed, in_row = _sums(out/listed['sums'], listed['kind']), {}, 0
     packed = listed.get('unpack', False)
     for name in sums if packed else track(sums, f"fetch {listed['into']}", quiet=quiet):
-        part = dict(url=listed['url'] + quote(name), checksum=sums[name])
+        tail = Path(name).name if listed.get('flat') else name # all in one folder at the server?
+        part = dict(url=listed['url'] + quote(tail), checksum=sums[name])
         try:
             if packed: _fetch_archive(out, dict(into=listed['into'], parts=[part]), page, quiet, **how)
             else: fetch_file(part['url'], out/listed['into']/name, part['checksum'], page=page, quiet=True, tries=tries, **how)
@@ -81,9 +86,15 @@ def fetch_set(entry: dict, # of the catalogue
               **how # as `ResumingDownloader` takes it
              ) -> Path: # `out`
     "Fetch a public set, or the rest of it; raises `OSError` or `ValueError` of one sentence"
+    with locked(out, f'{out} is being fetched by another process.'): passed_over, lacking = _fetch_parts(entry, out, quiet, **how)
+    if passed_over: warnings.warn(f'{len(passed_over)} links in the archives were passed over, such as {passed_over[0]}.')
+    if lacking: raise OSError(' '.join(lacking))
+    return out
+
+def _fetch_parts(entry, out, quiet, **how):
+    "Fetch what a set is made of; gives links that were passed over, and what to say of listed files that are lacking"
     files, archives, lists = set_parts(entry)
     page, passed_over, lacking = entry['page'], [], []
-    out.mkdir(parents=True, exist_ok=True)
     many = len(files) > 9
     for part in track(files, 'fetch tables', quiet=quiet or not many):
         fetch_file(part['url'], out/part['path'], part['checksum'], page=page, quiet=quiet or many, **how)
@@ -93,9 +104,7 @@ def fetch_set(entry: dict, # of the catalogue
         except OSError as e:
             if is_full_disk(e): raise
             lacking.append(str(e))
-    if passed_over: warnings.warn(f'{len(passed_over)} links in the archives were passed over, such as {passed_over[0]}.')
-    if lacking: raise OSError(' '.join(lacking))
-    return out
+    return passed_over, lacking
 
 # %% ../../nbs/63_probing.fetching.ipynb #2c3f7982
 def check_fetched(entry: dict, # of the catalogue

@@ -19,7 +19,7 @@ from ..core.checks import check_numbers
 from ..core.lease import Lease, holder
 from ..core.progress import progress_bar
 from .cluster import Cluster, lost_code, note_end, start_job, write_error
-from .jobs import Job, default_device
+from .jobs import default_device
 from .plan import Study
 
 # %% ../../nbs/72_studies.running.ipynb #c36e4e30

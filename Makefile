@@ -4,10 +4,10 @@ described := settings.ini setup.py pyproject.toml tools/venv.sh
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test export notebooks readme docs clean
+.PHONY: help setup demo dev test test-gpu gpu export notebooks readme docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.setup ## the package and what it needs, in .venv
 .venv/.setup: $(described)
@@ -25,6 +25,13 @@ dev: .venv/.dev ## setup, and the tools to change and test the package
 
 test: .venv/.dev ## all that CI runs
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(JOBS) --dist worksteal tests
+
+test-gpu: .venv/.dev ## what only a GPU can show, where there is one
+	@if .venv/bin/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then .venv/bin/python -m pytest tests/test_gpu.py; \
+	else echo 'There is no GPU here, so nothing was tested: run make test-gpu on a machine with one.'; fi
+
+gpu: .venv/.dev ## test-gpu and benchmarks/gpu.py, into OUT (runs/gpu)
+	benchmarks/gpu.sh $(or $(OUT),runs/gpu)
 
 lint: .venv/.dev ## what ruff finds, for Python 3.10 on
 	.venv/bin/ruff check .

@@ -19,6 +19,11 @@ from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
 
 
+if not hasattr(backend_registration, '_setup_privateuseone_for_python_backend'):
+    print('This PyTorch cannot pretend a device in Python.')
+    sys.exit()
+
+
 class Backend(backend_registration._DummyBackendModule):
     def get_amp_supported_dtype(self): return [torch.bfloat16]
 

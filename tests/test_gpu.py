@@ -1,12 +1,17 @@
-"""On a GPU: the numbers of a CPU, in fp32 and bf16, no step that waits, and a run that goes on. `make test-gpu` runs these; without a GPU they are skipped."""
+"""On a GPU: the numbers of a CPU, in fp32 and bf16, no step that waits, and a run that goes on.
 
-from contextlib import contextmanager
+`make test-gpu` runs these; without a GPU they are skipped. No GPU has run them yet.
+"""
+import glob
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip('torch')
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='There is no GPU here.')
+if not glob.glob('/dev/nvidia[0-9]*'): pytest.skip('There is no GPU here.', allow_module_level=True)  # before torch is imported, which takes seconds
+import torch
+
+if not torch.cuda.is_available(): pytest.skip('PyTorch finds no GPU here.', allow_module_level=True)
 
 sr = 22_050
 # torchjd solves for the weights of these on the CPU: every step waits for the inner products of the gradients
@@ -49,7 +54,6 @@ def all_parts():
 
 def losses_of_step(model, batch, precision):
     "A training step, forwards and backwards; the losses, and whether all gradients are finite, both still on the device"
-    from contextlib import nullcontext
     model.train()
     model.autocast = (lambda: torch.autocast('cuda', torch.bfloat16)) if precision == 'bf16' else nullcontext
     torch.manual_seed(1)

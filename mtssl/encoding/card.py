@@ -17,7 +17,8 @@ from .encoder import Encoder
 # %% ../../nbs/34_encoding.card.ipynb #a827a1d9
 def _card_command(settings: dict # of a run
                  ) -> str: # one line of shell
-    options = [f"--{k.replace('_', '-')} {shlex.quote(str(v))}" for k, v in settings.items() if v not in (None, '')]
+    given = {k.replace('_', '-'): v for k, v in settings.items() if v not in (None, '') and v is not False}
+    options = [f'--{name}' if v is True else f'--{name} {shlex.quote(str(v))}' for name, v in given.items()]
     return f"mtssl pretrain MUSIC {' '.join(options)}"
 
 def _card_workers(history # a run's, or None

@@ -186,8 +186,9 @@ def pool(layers: list, # outputs of chosen layers, each `[B, D_l, N]`
          eps: float = 1e-6 # added to the variance, so that its root has a gradient at zero
         ) -> torch.Tensor: # `[B, 2 * sum of D_l]`
     "Mean and standard deviation over time of every layer, one vector per clip"
-    deviation = lambda x: (x.var(-1, correction=0) + eps).sqrt()
-    return torch.cat([f(float32(x)) for x in layers for f in (lambda x: x.mean(-1), deviation)], -1)
+    layers = [(x, x.mean(-1)) for x in map(float32, layers)]
+    deviation = lambda x, mean: ((x - mean[..., None]).square().mean(-1) + eps).sqrt() # faster than `var` on a CPU
+    return torch.cat([part for x, mean in layers for part in (mean, deviation(x, mean))], -1)
 
 # %% ../../nbs/30_encoding.encoder.ipynb #20cb6961
 @patch(as_prop=True)

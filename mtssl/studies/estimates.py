@@ -50,8 +50,10 @@ class StepTimes(Callback):
 def time_cell(study: Study, cell: Cell, corpus: Corpus, epoch: int) -> float: # CPU seconds
     "Cost of the pre-training of a cell with `epoch` training batches per epoch, judged by four of them and one validation batch"
     s, times = Settings(**cell_settings(study, cell)), StepTimes()
-    dls = corpus_dls(corpus, seconds=s.seconds, bs=s.bs, crops_per_epoch=4 * s.bs, seed=s.seed)
-    learn = pretrain_learner(dls, encoder=s.encoder, workers=s.workers, weighting=s.weighting, seed=s.seed, cbs=[times])
+    bs = s.bs * s.accumulate
+    dls = corpus_dls(corpus, seconds=s.seconds, bs=bs, crops_per_epoch=4 * bs, seed=s.seed)
+    learn = pretrain_learner(dls, encoder=s.encoder, workers=s.workers, weighting=s.weighting, seed=s.seed, precision=s.precision,
+                             accumulate=s.accumulate, compile=s.compile, cbs=[times])
     learn.dls.valid.dataset.n = s.bs
     with learn.no_bar(), learn.no_logging(): learn.fit(1, s.lr)
     return s.epochs * (epoch * float(np.median(times.seconds[True][1:])) + np.ceil(epoch / 9) * times.seconds[False][0])
@@ -75,7 +77,7 @@ def estimate(study: Study, out: Path, *, quiet: bool = False # no progress bar?
             ) -> pd.DataFrame: # `cells_table` with the CPU seconds of one cell, and their source
     "The cost of one cell per combination: as measured on a finished seed, or from timing a few steps of pre-training"
     s, table, costs = study.settings, cells_table(study, out), []
-    epoch = max(1, int(s.crops_per_epoch or .9 * corpus_seconds(study, out/'data'/'corpus') / s.seconds) // s.bs)
+    epoch = max(1, int(s.crops_per_epoch or .9 * corpus_seconds(study, out/'data'/'corpus') / s.seconds) // (s.bs * s.accumulate))
     with tempfile.TemporaryDirectory() as folder:
         waves = (wave for wave, _ in synthesise(20, s.seconds, s.sr, seed=0, jobs=1))
         sample = build_corpus(with_names(waves), Path(folder)/'corpus', s.sr, quiet=True)

@@ -54,7 +54,7 @@ def weights_after_20_steps(store, **settings):
     return dict(weights={k: v for k, v in learn.model.state_dict().items() if torch.is_tensor(v)}, history=learn.history().iloc[-1].to_dict(), cosines=torch.tensor(learn.recorder.cosines))
 
 if __name__ == '__main__':
-    with joined('cpu', minutes=1): torch.save({name: weights_after_20_steps(sys.argv[1], **case) for name, case in cases.items()}, f'{sys.argv[2]}/{rank()}.pt')
+    with joined('cpu'): torch.save({name: weights_after_20_steps(sys.argv[1], **case) for name, case in cases.items()}, f'{sys.argv[2]}/{rank()}.pt')
 '''
 
 

@@ -127,7 +127,7 @@ def errors_in_words(stopped: str): # what to say on Ctrl-C
     except FailedOnFirst: raise typer.Exit(1) from None # that rank says why
     except Exception as e:
         if asked.debug: traceback.print_exc()
-        warn(f"mtssl: {sentence(e)}{f' {stopped}' if _is_full_disk(e) else ''}")
+        warn(f"mtssl{f' (rank {rank()})' * (rank() > 0)}: {sentence(e)}{f' {stopped}' if _is_full_disk(e) else ''}")
         if asked.json and isinstance(e, Failed): print(json.dumps(json_ready(e.result), indent=1))
         raise typer.Exit(1) from None
 

@@ -62,6 +62,7 @@ def _ask_counts(n):
     torch.distributed.all_gather(counts, torch.tensor([n]), waiting_group())
     return torch.cat(counts).tolist()
 
+# %% ../../nbs/08_core.collectives.ipynb #bf87f4cf
 @contextmanager
 def sharing(n: int): # clips of this rank
     "Within it, it is known how many clips each rank has"

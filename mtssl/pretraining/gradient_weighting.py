@@ -40,22 +40,27 @@ class GradientWeighting(Weighting):
             mixed = [sum(w * g for w, g in zip(self.last_weights, column) if g is not None) for column in zip(*rows)]
             return self.inject(values, mixed, cut)
 
-    def products(self, rows, cut): # of the gradients of all ranks
-        if self.full: return inner_products([cut.at_parameters(row) for row in rows])
-        return products_over_ranks(inner_products(rows))
+# %% ../../nbs/44_pretraining.gradient_weighting.ipynb #a598e8a3
+@patch
+def products(self: GradientWeighting, rows, cut): # of the gradients of all ranks
+    if self.full: return inner_products([cut.at_parameters(row) for row in rows])
+    return products_over_ranks(inner_products(rows))
 
-    def settle(self, gram, losses): # of a whole batch
-        "Decide the weights of this step; raises `FloatingPointError` for a gradient that is not finite"
-        self._check_finite(gram)
-        self.last_weights = self.weigh(gram, losses)
+@patch
+def settle(self: GradientWeighting, gram, losses): # of a whole batch
+    "Decide the weights of this step; raises `FloatingPointError` for a gradient that is not finite"
+    self._check_finite(gram)
+    self.last_weights = self.weigh(gram, losses)
 
-    def inject(self, losses, mixed, cut):
-        "The sum of the losses; its gradient at the heads is its own, and at the layers it is `mixed`"
-        there = [(x, m) for x, m in zip(cut.layers, mixed) if torch.is_tensor(m)]
-        return InjectGradients.apply(losses.sum(), len(there), *[x for x, _ in there], *[m.to(x) for x, m in there])
+@patch
+def inject(self: GradientWeighting, losses, mixed, cut):
+    "The sum of the losses; its gradient at the heads is its own, and at the layers it is `mixed`"
+    there = [(x, m) for x, m in zip(cut.layers, mixed) if torch.is_tensor(m)]
+    return InjectGradients.apply(losses.sum(), len(there), *[x for x, _ in there], *[m.to(x) for x, m in there])
 
-    def own_loss(self):
-        "What parameters of its own are to make small in this step, if it has any"
+@patch
+def own_loss(self: GradientWeighting):
+    "What parameters of its own are to make small in this step, if it has any"
 
 # %% ../../nbs/44_pretraining.gradient_weighting.ipynb #16a997cf
 @patch

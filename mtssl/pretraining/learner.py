@@ -248,8 +248,9 @@ def _rest(self: PretrainLearner): # numbers and batches
 @patch
 def one_batch(self: PretrainLearner, i, b): # its number, and what the loader gave
     "A step, or a batch of validation, of which each rank has a share; a few crops that cannot be shared are heard by all"
-    whole = n_ranks() > 1 and getattr(self.dl, 'undivided', lambda i: False)(i)
-    with alone(whole), sharing(find_bs(b)): super(PretrainLearner, self).one_batch(i, b)
+    one = super(PretrainLearner, self).one_batch
+    if n_ranks() == 1: return one(i, b)
+    with alone(getattr(self.dl, 'undivided', lambda i: False)(i)), sharing(find_bs(b)): one(i, b)
 
 # %% ../../nbs/45_pretraining.learner.ipynb #pa57ep01
 @patch

@@ -98,14 +98,18 @@ class RegressionWorker(Worker):
         return self.head(z)
 
     def errors(self, z, batch): return self._errors(*self._aligned(*self._compared(z, batch)))
-    def loss(self, z, batch):
-        prediction, target, hidden = self._compared(z, batch)
-        if hidden is not None and (z.device.type != 'cpu' or n_ranks() > 1): # a GPU would be asked how many are hidden
-            return self._errors(*self._aligned(prediction, target, hidden)).mean()
-        prediction, target = self.select_frames(prediction, target, hidden)
-        loss = _loss_functions[self.loss_name](prediction, target)
-        self.score = 1 - (loss if self.loss_name in ('cosine', 'mse') else F.mse_loss(prediction, target)).detach()
-        return loss
+
+# %% ../../nbs/42_pretraining.workers.ipynb #5cfd0015
+@patch
+def loss(self: RegressionWorker, z, batch):
+    "The mean error of all frames that are asked for"
+    prediction, target, hidden = self._compared(z, batch)
+    if hidden is not None and (z.device.type != 'cpu' or n_ranks() > 1): # a GPU would be asked how many are hidden
+        return self._errors(*self._aligned(prediction, target, hidden)).mean()
+    prediction, target = self.select_frames(prediction, target, hidden)
+    loss = _loss_functions[self.loss_name](prediction, target)
+    self.score = 1 - (loss if self.loss_name in ('cosine', 'mse') else F.mse_loss(prediction, target)).detach()
+    return loss
 
 # %% ../../nbs/42_pretraining.workers.ipynb #eecd6f55
 @patch
@@ -335,18 +339,21 @@ class NTXent(Worker):
         norm = nn.BatchNorm1d(2 * encoder.dim, affine=False)
         self.head = nn.Sequential(norm, nn.Linear(2 * encoder.dim, hidden), nn.ReLU(), nn.Linear(hidden, size))
 
-    def errors(self, z, batch):
-        x, n = F.normalize(float32(self.head(pool([z]))), dim=1), len(batch.track)
-        halves, track, own = gather_clips(x, n), gather_clips(batch.track, n).repeat(2), own_rows(n, 2, x.device)
-        twin = torch.arange(len(halves), device=x.device).roll(len(halves) // 2)[own]
-        candidate = (track[own][:, None] != track).scatter(1, twin[:, None], True)
-        with without_autocast(z.device): cosine = (x @ halves.T / self.temperature).float()
-        cosine = cosine.masked_fill(~candidate, -torch.inf)
-        chance = 1 / candidate.sum(1)
-        found = torch.stack([(cosine.argmax(1) == twin).float().mean(), chance.mean()])
-        found, guessed = mean_over_ranks(found * share_of(n).weight)
-        self.score = (found - guessed) / (1 - guessed).clamp(min=1e-6)
-        return F.cross_entropy(cosine, twin, reduction='none') / -chance.clamp(max=.5).log()
+# %% ../../nbs/42_pretraining.workers.ipynb #0d8b539e
+@patch
+def errors(self: NTXent, z, batch):
+    "A cross-entropy per half, in multiples of a guess's"
+    x, n = F.normalize(float32(self.head(pool([z]))), dim=1), len(batch.track)
+    halves, track, own = gather_clips(x, n), gather_clips(batch.track, n).repeat(2), own_rows(n, 2, x.device)
+    twin = torch.arange(len(halves), device=x.device).roll(len(halves) // 2)[own]
+    candidate = (track[own][:, None] != track).scatter(1, twin[:, None], True)
+    with without_autocast(z.device): cosine = (x @ halves.T / self.temperature).float()
+    cosine = cosine.masked_fill(~candidate, -torch.inf)
+    chance = 1 / candidate.sum(1)
+    found = torch.stack([(cosine.argmax(1) == twin).float().mean(), chance.mean()])
+    found, guessed = mean_over_ranks(found * share_of(n).weight)
+    self.score = (found - guessed) / (1 - guessed).clamp(min=1e-6)
+    return F.cross_entropy(cosine, twin, reduction='none') / -chance.clamp(max=.5).log()
 
 # %% ../../nbs/42_pretraining.workers.ipynb #eb9c1821
 class ShiftWorker(Worker):

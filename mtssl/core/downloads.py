@@ -34,7 +34,7 @@ class Fetchable:
     next: str = '' # a command to run then; {out} in it stands for the path
     title: str = '' # one line; '': the first of the function's docstring
     folder: str = '' # its usual folder below `data_folder()`; '': its name
-    space: int = 0 # on the disk while it is unpacked [bytes]; 0: as the download
+    space: int | Callable = 0 # on the disk while it is unpacked [bytes], or a function as for `size`; 0: as the download
     check: Callable = None # of what was made: says in a sentence what is there; raises `ValueError` if it is not whole
     how: str = '' # what to do instead, where nothing can be fetched
 
@@ -58,8 +58,8 @@ def needs(self: Fetchable, **options # of the function; those that are None are 
          ) -> tuple: # bytes to download, and bytes on the disk when all is done
     "What it costs; raises `ValueError` for an option that it does not take"
     options = _given(self, options)
-    size = self.size(**options) if callable(self.size) else self.size
-    return size, max(size, self.space)
+    size, space = (n(**options) if callable(n) else n for n in (self.size, self.space))
+    return size, max(size, space)
 
 @patch
 def get(self: Fetchable, out, # folder to make
@@ -150,7 +150,7 @@ def _go_on(self: ResumingDownloader, url):
         self.report(start, total)
         self.part.parent.mkdir(parents=True, exist_ok=True)
         with naming_full_disk(self.part), open(self.part, 'ab' if start else 'wb') as file:
-            for block in answer.iter_content(2**16):
+            for block in answer.iter_content(2**14):
                 file.write(block)
                 self.report(file.tell(), total)
 

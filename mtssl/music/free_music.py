@@ -180,6 +180,8 @@ def _added(out, packages):
 
 def _size(hours=18., cache=None): return int(choose_packages(hours)['mb'].sum() * 1e6)
 
+def _space(hours=18., cache=None): return _size(hours) + int(choose_packages(hours)['hours'].sum() * 75e6) # of music, as it is compressed
+
 # %% ../../nbs/18_music.free_music.ipynb #d5cf2cdb
 def free_music_summary(out # folder that `free_music` made
                       ) -> str: # some lines
@@ -197,7 +199,7 @@ def free_music_summary(out # folder that `free_music` made
 _next = ('mtssl corpus build {out}/music --out stores/free_music --group top && '
          'mtssl pretrain stores/free_music --out runs/free_music --silence -60')
 
-@fetchable('free_music', size=_size, licence='free ones, from public domain to GPL and CC BY-SA: licences.csv has that of each track',
+@fetchable('free_music', size=_size, space=_space, licence='free ones, from public domain to GPL and CC BY-SA: licences.csv has that of each track',
            page='https://www.debian.org/distrib/packages', next=_next, check=free_music_summary)
 def free_music(out, # folder to make, or to go on with
                *, hours: float = 18., # of music, at least; the cheapest packages first

@@ -86,6 +86,7 @@ def check_alike(folder, # of all parts
             f'The shares in {folder} were begun with {name}={first.get(name)!r}, and {what} has {name}={value!r}: '
             'all need the same, so give that, or choose another folder.')
 
+# %% ../../nbs/07_core.shares.ipynb #ec0766ed
 def _place(path, text):
     "Write a file that is whole from the moment it is there; if there is one by then, that one stays"
     draft = path.with_name(f'.{path.name}-{token_hex(8)}')

@@ -171,6 +171,7 @@ def read_rows(out, # file or folder that was written, or folder of the parts of 
                 f'{out} is damaged: the vector of {row.path} is not what was written; remove it, and embed again.')
             yield row
 
+# %% ../../nbs/51_embedding.vector_files.ipynb #a294a49d
 def _parquet_rows(out, about, arrays):
     with open_parquet(index_path(out)) as file:
         lacking = file.metadata.num_rows

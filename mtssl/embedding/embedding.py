@@ -22,7 +22,7 @@ from pathlib import Path
 from ..core.arrays import batches
 from ..core.files import digest, naming_full_disk
 from ..core.checks import check_numbers, limits
-from ..core.devices import full_precision
+from ..core.devices import double, full_precision
 from ..encoding.encoder import Encoder, layer_indices
 
 # %% ../../nbs/50_embedding.embedding.ipynb #824ebaa3
@@ -34,7 +34,7 @@ def moments(encoder: Encoder, # in evaluation mode
            ) -> list: # for each layer the mean and the mean square over time, each `[B, D_l]`, float64
     "First and second moments over time of the chosen layers"
     with full_precision(): outputs = encoder.layers(waves, analysis)
-    chosen = [outputs[i].double() for i in layer_indices(layers, len(outputs))]
+    chosen = [double(outputs[i]) for i in layer_indices(layers, len(outputs))]
     return [(x.mean(-1), x.square().mean(-1)) for x in chosen]
 
 def from_moments(moments: list # of `(mean, mean square)`, each `[..., D_l]`

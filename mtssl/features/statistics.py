@@ -13,6 +13,7 @@ from .. import __version__
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
+from ..core.devices import double
 from ..core.files import FileProblem, content_digest, open_weights, write_atomically
 from .analysis import Analysis
 from .targets import Target, targets
@@ -106,7 +107,7 @@ def fit_statistics(waves, # iterable of waves `[B, T]`, or of batches whose firs
     for wave in waves:
         analysis = Analysis(wave[0] if isinstance(wave, (tuple, list)) else wave, sr, hop, n_fft)
         for target in wanted:
-            with torch.no_grad(): x = target(analysis).double().transpose(0, 1).flatten(1)
+            with torch.no_grad(): x = double(target(analysis)).transpose(0, 1).flatten(1)
             _merge_moments(total.setdefault(target.name, [0, 0., 0.]), x)
     if not total: raise ValueError('Statistics need at least one batch of waves and one target.')
     pairs = {name: _moments_of(name, *moments, floor) for name, moments in total.items()}

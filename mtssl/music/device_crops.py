@@ -12,6 +12,7 @@ import threading
 import torch
 from fastai.data.core import DataLoaders
 from fastcore.basics import patch
+from itertools import islice
 
 from ..core.devices import send
 from .corpus import Corpus, FileCorpus
@@ -75,7 +76,7 @@ class Ahead:
     def __getattr__(self, name): return getattr(vars(self)['loader'], name)
     def __len__(self): return len(self.loader)
     def __iter__(self): return self._ready(lambda: iter(self.loader))
-    def from_batch(self, first): return self._ready(lambda: self.loader.from_batch(first))
+    def from_batch(self, first): return self._ready(lambda: _rest(self.loader, first))
     def to(self, device): self.device = torch.device(device)
 
     @property
@@ -84,6 +85,9 @@ class Ahead:
     def pairs(self, asked): self.loader.pairs = asked
 
 # %% ../../nbs/14_music.device_crops.ipynb #466014d4
+def _rest(loader, first): # an iterator from a batch on
+    return loader.from_batch(first) if hasattr(loader, 'from_batch') else islice(loader, first, None)
+
 @patch
 def _copied(self: Ahead, batch): # -> the batch on the device, and an event after the copy
     "Begin to copy a batch"

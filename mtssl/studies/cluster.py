@@ -130,7 +130,7 @@ def _check_address(backend, scheduler):
         host, port = parts.hostname, parts.port
     except ValueError: host = port = None
     if not host or not port:
-        raise ValueError(f'{scheduler!r} is no address of a scheduler; write it like {schedulers[backend]}.')
+        raise ValueError(f'{scheduler!r} is not the address of a scheduler; write it like {schedulers[backend]}.')
     try: socket.create_connection((host, port), timeout=5).close()
     except OSError: raise ValueError(_silent(backend, scheduler)) from None
 

@@ -29,7 +29,7 @@ def measured_peak(device, dtype, n):
     a = torch.randn(n, n, device=device, dtype=dtype)
     a @ a
     clock = Clock(device)
-    for _ in range(10): b = a @ a
+    for _ in range(10): a @ a
     return 10 * 2 * n**3 / clock.seconds() / 1e12
 
 
@@ -211,8 +211,8 @@ def loaders(corpus, bs, device, seconds):
     return out
 
 
-def analyses(corpus, bs, device, seconds, quick):
-    "ms of all targets of a batch: as they are, as a CUDA graph, compiled; None for what fails here, with its reason"
+def analyses(corpus, bs, device, seconds, compile):
+    "ms of all targets of a batch, and how far off one is: as they are, as a CUDA graph, with `compile` compiled; the reason where one fails"
     from mtssl.music.crops import corpus_dls
     wave = next(iter(corpus_dls(corpus, seconds=seconds, bs=bs, crops_per_epoch=bs, device=device).train))[0]
     model, _ = model_and_optimiser('tcn:tiny', wave[:32].cpu(), device)
@@ -228,7 +228,7 @@ def analyses(corpus, bs, device, seconds, quick):
         return lambda: function(wave)
     out = {}
     for way, make in dict(eager=eager, graph=graph, compile=compiled).items():
-        if way == 'graph' and device.type != 'cuda' or way == 'compile' and quick: continue
+        if way == 'graph' and device.type != 'cuda' or way == 'compile' and not compile: continue
         try:
             run = make()
             for _ in range(2): found = run()
@@ -286,7 +286,7 @@ def table(found):
     return '\n'.join(lines) + '\n'
 
 
-def main(folder, device, quick, budget, precisions):
+def main(folder, device, quick, budget, precisions, compile=False):
     started, device, folder = time.perf_counter(), torch.device(device), Path(folder)
     if device.type == 'cuda' and not torch.cuda.is_available(): raise SystemExit('There is no GPU here; --device cpu --quick shows whether the script works.')
     folder.mkdir(parents=True, exist_ok=True)
@@ -304,7 +304,7 @@ def main(folder, device, quick, budget, precisions):
     with tempfile.TemporaryDirectory() as temporary:
         corpus = make_corpus(Path(temporary)/'corpus', seconds, quick)
         bs = sizes[0]
-        for name, work in dict(loaders=lambda: loaders(corpus, bs, device, seconds), analyses=lambda: analyses(corpus, bs, device, seconds, quick),
+        for name, work in dict(loaders=lambda: loaders(corpus, bs, device, seconds), analyses=lambda: analyses(corpus, bs, device, seconds, compile),
                                loop=lambda: {e: loop(e, corpus, bs, device, seconds, 12 if quick else 45) for e in encoders}).items():
             if name not in found: found[name] = work(); save(); print(name, json.dumps(found[name]), flush=True)
         for precision in precisions:
@@ -330,5 +330,6 @@ if __name__ == '__main__':
     parser.add_argument('--quick', action='store_true', help='tiny encoders, two batch sizes, crops of 1 s')
     parser.add_argument('--budget', type=float, default=330., help='no measurement is begun after so many s')
     parser.add_argument('--precision', nargs='*', default=['bf16', 'fp32'], choices=['bf16', 'fp32'])
+    parser.add_argument('--compile', action='store_true', help='also measure the analysis compiled, which takes minutes the first time')
     given = parser.parse_args()
-    main(given.folder, given.device, given.quick, given.budget, given.precision)
+    main(given.folder, given.device, given.quick, given.budget, given.precision, given.compile)

@@ -115,16 +115,16 @@ def test_a_lost_process_ends_the_run_which_goes_on(corpus, tmp_path):
         while process.poll() is None and not (run/'history.csv').exists(): time.sleep(.02)
         os.kill(rank_1(process), signal.SIGKILL)
         killed = time.monotonic()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     finally: process.kill()
-    assert process.returncode == 1 and time.monotonic() - killed < 15
+    assert process.returncode == 1 and time.monotonic() - killed < 30
     lines = [line for line in said.splitlines() if line.startswith('mtssl')]
     assert lines == [f'mtssl: another process of this run has ended or does not answer, and so this one (rank 0) ends too. What was done up to the last checkpoint is kept; '
                      f'go on with `mtssl pretrain --resume --out {run}`, or, before there is one, with the same command.'], said
     state = torch.load(run/'checkpoints'/'last.pt', weights_only=True)
     assert 1 <= state['epoch'] < 3 and json.loads((run/'config.json').read_text())['ranks'] == 2
     process = start('accelerate', '--resume', '--out', run, '--device', 'cpu', '--quiet')
-    out, said = process.communicate(timeout=120)
+    out, said = process.communicate(timeout=600)
     assert process.returncode == 0 and out == f"{run/'report.html'}\n", said
     pretrain(corpus, tmp_path/'one', device='cpu', quiet=True, bs=4, **settings)
     one, both = (load_file(folder/'model.safetensors') for folder in (tmp_path/'one', run))

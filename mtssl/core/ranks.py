@@ -120,7 +120,7 @@ def _in_words():
     try: yield
     except RuntimeError as e:
         import torch.distributed as dist
-        if not (isinstance(e, dist.DistError) or _signs.search(str(e))): raise
+        if isinstance(e, FailedOnFirst) or not (isinstance(e, dist.DistError) or _signs.search(str(e))): raise
         raise _lost() from None
 
 # %% ../../nbs/07_core.ranks.ipynb #e6bc77b7
@@ -131,15 +131,25 @@ def _told_to_end():
         yield
         return
     before = signal.signal(signal.SIGTERM, _end)
+    os.register_at_fork(after_in_child=_is_no_rank)
     heard, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     threading.Thread(target=_end_by_force, args=[heard, f'mtssl: {_lost()}\n'.encode()], daemon=True).start()
     try: yield
+    except RankLost:
+        before = signal.SIG_IGN # while it is told, and the process ends
+        raise
     finally:
         signal.set_wakeup_fd(-1)
         os.close(woken)
         signal.signal(signal.SIGTERM, before)
+
+# %% ../../nbs/07_core.ranks.ipynb #c609cf3e
+def _is_no_rank(): # a copy of this process, such as one that decodes
+    if signal.getsignal(signal.SIGTERM) is not _end: return
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 def _end(*_):
     signal.signal(signal.SIGTERM, signal.SIG_IGN) # once is enough
@@ -149,6 +159,7 @@ def _end_by_force(heard, sentence):
     while caught := os.read(heard, 1):
         if caught[0] != signal.SIGTERM: continue
         time.sleep(5)
+        if signal.getsignal(signal.SIGTERM) is not _end: break # Python has heard it
         os.write(2, sentence)
         os._exit(1)
     os.close(heard)

@@ -41,17 +41,18 @@ class Hardest(ClipWeighting):
 given = dict(manual='manual(onset=2.)', schedule='schedule(onset=[(0, 0), (.5, 1)])', nash_mtl='nash_mtl(every=5)')
 targets, across = 'mfcc(n=5),onset,rms', ['ntxent', 'lim,gim', 'frame(onset, masked=.4, context=3),clip(mfcc(n=5))', 'tempo_shift,order']
 cases = {given.get(w, w): dict(weighting=given.get(w, w), workers=targets) for w in weightings}
-cases |= {f'{w}(full=True)': dict(weighting=f'{w}(full=True)', workers=targets) for w in ('pcgrad', 'gradnorm')}
+cases |= {f'{w}(full=True)': dict(weighting=f'{w}(full=True)', workers=targets) for w in ('mgda', 'gradnorm')}
 cases |= {w: dict(weighting='log_sum', workers=w) for w in across}
 cases |= {f'{w} in parts': dict(weighting=w, workers=targets, accumulate=2) for w in ('equal', 'log_sum', 'mgda')}
 
 def weights_after_20_steps(store, **settings):
-    "The weights, the last row of the history, and the cosines of the gradients, after four epochs"
-    dls = corpus_dls(Corpus(store), seconds=.75 if '_shift' in settings['workers'] else .4, bs=4 // n_ranks(), crops_per_epoch=20, valid=.3, seed=1, device='cpu')
-    assert len(dls.train) == 5
+    "The weights, and the last row of the history"
+    epochs = 4 if settings['weighting'] == 'dwa' else 1 # it acts from the third epoch on
+    dls = corpus_dls(Corpus(store), seconds=.75 if '_shift' in settings['workers'] else .4, bs=4 // n_ranks(), crops_per_epoch=80 // epochs, valid=.2, seed=1, device='cpu')
+    assert epochs * len(dls.train) == 20
     learn = learner.pretrain_learner(dls, encoder='tcn(width=8, blocks=1)', seed=3, **settings)
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(4, 1.5e-3)
-    return dict(weights={k: v for k, v in learn.model.state_dict().items() if torch.is_tensor(v)}, history=learn.history().iloc[-1].to_dict(), cosines=torch.tensor(learn.recorder.cosines))
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, 1.5e-3)
+    return dict(weights=dict(learn.model.state_dict()), history=learn.history().iloc[-1].to_dict())
 
 if __name__ == '__main__':
     with joined('cpu'): torch.save({name: weights_after_20_steps(sys.argv[1], **case) for name, case in cases.items()}, f'{sys.argv[2]}/{rank()}.pt')
@@ -68,7 +69,7 @@ def far(a, b): return max(((x.double() - y.double()).abs() / y.double().abs().cl
 
 
 def test_two_processes_are_one_with_the_double_batch(corpus, tmp_path):
-    "Every weighting, and workers that look across the batch: weights after 20 steps, the history of 5 validation crops, alike on both ranks to the last bit"
+    "Every weighting, and workers that look across the batch: weights and history after 20 steps, alike on both ranks to the last bit"
     (tmp_path/'both.py').write_text(program)
     processes = launched([sys.executable, '-W', 'ignore', tmp_path/'both.py', corpus.store, tmp_path], 2)
     names = {'__name__': 'one process'}
@@ -88,13 +89,12 @@ def test_two_processes_are_one_with_the_double_batch(corpus, tmp_path):
 
 settings = dict(encoder='tcn(width=8, blocks=1)', workers='mfcc,ntxent', weighting='dwa', epochs=3, seconds=.8, crops_per_epoch=40)
 options = [w for k, v in settings.items() for w in (f"--{k.replace('_', '-')}", str(v))] + ['--device', 'cpu', '--quiet']
-launchers = dict(torchrun=['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port'], accelerate=['-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--num_processes', '2',
-                 '--mixed_precision', 'no', '--dynamo_backend', 'no', '--main_process_port'])
+launchers = dict(torchrun=['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--standalone'], accelerate=['-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--num_processes', '2',
+                 '--mixed_precision', 'no', '--dynamo_backend', 'no', '--main_process_port', str(20_000 + (os.getpid() + 7) % 20_000)])
 
 
 def start(launcher, *words):
-    port = str(20_000 + (os.getpid() + 7) % 20_000)
-    return subprocess.Popen([sys.executable, '-W', 'ignore', *launchers[launcher], port, '-m', 'mtssl', 'pretrain', *map(str, words)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, '-W', 'ignore', *launchers[launcher], '-m', 'mtssl', 'pretrain', *map(str, words)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def rank_1(process):

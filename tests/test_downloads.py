@@ -2,7 +2,7 @@
 
 No test asks for an address other than 127.0.0.1.
 """
-import errno, hashlib, io, os, random, resource, shutil, signal, sys, tarfile, threading, time, zipfile
+import hashlib, io, os, random, resource, shutil, signal, tarfile, threading, time, zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 

@@ -127,6 +127,7 @@ class ResumingDownloader:
                 if failures >= self.tries or _is_final(e): raise
             time.sleep(self.wait * 2**(failures - 1))
 
+# %% ../../nbs/08_core.downloads.ipynb #0e134b6c
 def _is_final(error):
     "Will the answer be the same next time?"
     status = getattr(error.response, 'status_code', 500)
@@ -167,15 +168,17 @@ def fetch_file(url: str, # http or https
     path = Path(path)
     if path.is_file():
         if _fits(path, checksum, size): return path
-        raise ValueError(f'{path} is not the file that was published ({_wanted(checksum, size)}): move it away, or remove it.')
+        raise ValueError(f'{path} is not the file that was published ({_wanted(checksum, size)}): '
+                         'move it away, or remove it.')
     with progress_bar(quiet, of='bytes') as bar:
         task = bar.add_task(path.name, total=size)
         how['report'] = lambda done, total: bar.update(task, completed=done, total=total or None)
-        for left in (1, 0): # other bytes are fetched once more
+        for _ in range(2): # other bytes are fetched once more
             with _download_in_words(url, path, page): _retrieve(url, path, how)
             if _fits(path, checksum, size): return path
             path.unlink()
-    raise ValueError(f'{url} twice gave another file than was published ({_wanted(checksum, size)}); see {page or "its page"}.')
+    raise ValueError(f'{url} twice gave another file than was published ({_wanted(checksum, size)}); '
+                     f'see {page or "its page"}.')
 
 # %% ../../nbs/08_core.downloads.ipynb #f4c179fa
 def _retrieve(url, path, how):
@@ -202,15 +205,18 @@ def _download_in_words(url, path, page):
     part = path.with_name(path.name + '.part')
     try: yield
     except RequestException as e:
-        kept = f' What has arrived, {in_bytes(part.stat().st_size)}, is kept in {part}, and the same command goes on.' if part.exists() else ''
-        by_hand = f" Another way to the file: {page or 'its page'}; put it at {path}, where it is taken if it fits."
-        raise OSError(f'{url} could not be fetched: {_why(e)}.{kept or by_hand}') from None
+        if part.exists():
+            advice = f'What has arrived, {in_bytes(part.stat().st_size)}, is kept in {part}, and the same command goes on.'
+        else: advice = f"Another way to the file: {page or 'its page'}; put it at {path}, where it is taken if it fits."
+        raise OSError(f'{url} could not be fetched: {_why(e)}. {advice}') from None
 
 def _why(error):
     "What happened to a request"
     from requests import exceptions
+    known = {404: 'the server has no such file (404)', 403: 'the server does not give it (403)'}
     status = getattr(error.response, 'status_code', None)
-    if status: return {404: 'the server has no such file (404)', 403: 'the server does not give it (403)'}.get(status, f'the server answers {status}')
+    if status: return known.get(status, f'the server answers {status}')
     if isinstance(error, exceptions.Timeout) or 'timed out' in str(error): return 'the server fell silent'
-    if isinstance(error, exceptions.ConnectionError) and 'IncompleteRead' not in str(error): return 'the server cannot be reached, or the line was dropped'
-    return 'the line was dropped' if 'IncompleteRead' in str(error) else f'{type(error).__name__}' 
+    if 'IncompleteRead' in str(error): return 'the line was dropped'
+    if isinstance(error, exceptions.ConnectionError): return 'the server cannot be reached, or the line was dropped'
+    return type(error).__name__

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from bisect import bisect_right
 from contextlib import contextmanager
+from fastcore.basics import patch
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
@@ -40,25 +41,29 @@ class JoinedFiles(io.RawIOBase):
         self.place = max(0, offset + (0, self.place, self.ends[-1])[whence])
         return self.place
 
-    def readinto(self, buffer):
-        "Fill the buffer from the part at this place; 0 at the end"
-        part = bisect_right(self.ends, self.place)
-        if part == len(self.ends): return 0
-        if self.open is None or self.open.name != str(self.paths[part]):
-            self.close_part()
-            self.open = open(self.paths[part], 'rb')
-        self.open.seek(self.place - (self.ends[part - 1] if part else 0))
-        n = self.open.readinto(buffer)
-        self.place += n
-        return n
-
-    def close_part(self):
-        "Close the part that is open"
-        if self.open: self.open.close()
-
-    def close(self):
+# %% ../../nbs/09_core.unpacking.ipynb #b481e928
+@patch
+def readinto(self: JoinedFiles, buffer):
+    "Fill the buffer from the part at this place; 0 at the end"
+    part = bisect_right(self.ends, self.place)
+    if part == len(self.ends): return 0
+    if self.open is None or self.open.name != str(self.paths[part]):
         self.close_part()
-        super().close()
+        self.open = open(self.paths[part], 'rb')
+    self.open.seek(self.place - (self.ends[part - 1] if part else 0))
+    n = self.open.readinto(buffer)
+    self.place += n
+    return n
+
+@patch
+def close_part(self: JoinedFiles):
+    "Close the part that is open"
+    if self.open: self.open.close()
+
+@patch
+def close(self: JoinedFiles):
+    self.close_part()
+    io.RawIOBase.close(self)
 
 # %% ../../nbs/09_core.unpacking.ipynb #f4403708
 def _zip_members(file):
@@ -103,7 +108,8 @@ def unpack(archive, # its path, or the paths of its parts in order
     "Unpack a zip or a tar, packed by gzip, bzip2 or xz; raises `FileProblem` for a damaged or a hostile one"
     paths, out = [Path(p) for p in ([archive] if isinstance(archive, (str, Path)) else archive)], Path(out)
     unproven, passed_over, n = [], [], 0
-    with _damage_in_words(paths[0], unproven), io.BufferedReader(JoinedFiles(paths)) as file, progress_bar(quiet, of='bytes') as bar:
+    joined, bar = io.BufferedReader(JoinedFiles(paths)), progress_bar(quiet, of='bytes')
+    with _damage_in_words(paths[0], unproven), joined as file, bar:
         task = bar.add_task(f'unpack {paths[0].name}', total=file.raw.ends[-1])
         zipped = zipfile.is_zipfile(file)
         file.seek(0)
@@ -121,7 +127,8 @@ def unpack(archive, # its path, or the paths of its parts in order
 def _checked_zip(file, out, strip):
     "The members of a zip, if all may be written, and have room on the disk"
     with zipfile.ZipFile(file) as archive:
-        paths = {member_path(i.filename, out, strip): i.file_size for i in archive.infolist() if not i.is_dir()}
+        members = [info for info in archive.infolist() if not info.is_dir()]
+    paths = {member_path(info.filename, out, strip): info.file_size for info in members}
     check_room(out, sum(size for path, size in paths.items() if path and not _is_there(path, size)))
     return _zip_members(file)
 
@@ -141,6 +148,7 @@ def _write(member, path, size):
         part.unlink(missing_ok=True)
         raise
 
+# %% ../../nbs/09_core.unpacking.ipynb #3f2f0eb0
 _damages = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
 
 @contextmanager

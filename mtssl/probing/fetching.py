@@ -48,9 +48,10 @@ def _fetch_archive(out, archive, page, quiet, **how):
 # %% ../../nbs/63_probing.fetching.ipynb #b9385bc1
 def _sums(path, kind):
     "Path -> checksum: from lines `DIGITS PATH`, a folder with a file NAME.md5 per clip, or the XML of Extended Ballroom"
-    if path.is_dir(): pairs = [(p.read_text().split()[0], f'{p.stem}.mp3') for p in sorted(path.iterdir()) if p.suffix == f'.{kind}']
+    if path.is_dir(): pairs = [(p.read_text().split()[0], f'{p.stem}.mp3') for p in sorted(path.glob(f'*.{kind}'))]
     elif path.suffix == '.xml':
-        pairs = [(song.get('hash'), f"{dance.tag}/{song.get('id')}.mp3") for dance in ElementTree.parse(path).getroot() for song in dance]
+        dances = ElementTree.parse(path).getroot()
+        pairs = [(song.get('hash'), f"{dance.tag}/{song.get('id')}.mp3") for dance in dances for song in dance]
     else: pairs = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
     return {name: f'{kind}:{digits}' for digits, name in pairs}
 
@@ -87,10 +88,11 @@ def fetch_set(entry: dict, # of the catalogue
              ) -> Path: # `out`
     "Fetch a public set, or the rest of it; raises `OSError` or `ValueError` of one sentence"
     with locked(out, f'{out} is being fetched by another process.'): passed_over, lacking = _fetch_parts(entry, out, quiet, **how)
-    if passed_over: warnings.warn(f'{len(passed_over)} links in the archives were passed over, such as {passed_over[0]}.')
+    if passed_over: warnings.warn(f'{len(passed_over)} links in the archives were passed over, such as {passed_over[0]}.', stacklevel=2)
     if lacking: raise OSError(' '.join(lacking))
     return out
 
+# %% ../../nbs/63_probing.fetching.ipynb #33fb37e3
 def _fetch_parts(entry, out, quiet, **how):
     "Fetch what a set is made of; gives links that were passed over, and what to say of listed files that are lacking"
     files, archives, lists = set_parts(entry)

@@ -71,11 +71,12 @@ sys.stdin.read()
 """
 
 
-def test_ray(tmp_path):
+def test_ray(tmp_path, monkeypatch):
     "A study runs on a Ray cluster, which ends with the process that began it"
     pytest.importorskip('ray', reason='Ray, of the extra of that name, is not installed.')
     from mtssl.studies.plan import make_study
     from mtssl.studies.study import run_study
+    monkeypatch.setenv('RAY_AUTH_MODE', 'disabled')
     with subprocess.Popen([sys.executable, '-c', head], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         address = process.stdout.readline().strip()
         report = run_study(make_study(plan), tmp_path/'study', backend='ray', scheduler=address, device='cpu', jobs=1, quiet=True)

@@ -134,8 +134,9 @@ def _check_address(backend, scheduler):
     try: socket.create_connection((host, port), timeout=5).close()
     except OSError: raise ValueError(_silent(backend, scheduler)) from None
 
-def _silent(backend, scheduler):
-    return f'No {backend.title()} cluster answers at {scheduler}; is its address right, and is it running?'
+def _silent(backend, scheduler, error=''):
+    why = f" ({(str(error).strip().splitlines() or [''])[0][:160].rstrip('.')})" if error else ''
+    return f'No {backend.title()} cluster answers at {scheduler}{why}; is its address right, and is it running?'
 
 # %% ../../nbs/72_studies.cluster.ipynb #ea4ed2be
 class _Dask:
@@ -145,7 +146,7 @@ class _Dask:
     def __init__(self, scheduler):
         with needs('dask', '--backend dask'): from distributed import Client
         try: self.client = Client(scheduler, timeout=10, set_as_default=False)
-        except (OSError, ValueError): raise ValueError(_silent('dask', scheduler)) from None
+        except (OSError, ValueError) as e: raise ValueError(_silent('dask', scheduler, e)) from None
         self.options = dict(client=self.client)
 
     def count(self): return sum(self.client.ncores().values())
@@ -161,7 +162,7 @@ class _Ray:
             import ray
             from ray.util.joblib import register_ray
         try: ray.init(address=scheduler, log_to_driver=False, logging_level='ERROR')
-        except (ConnectionError, RuntimeError, ValueError): raise ValueError(_silent('ray', scheduler)) from None
+        except (ConnectionError, RuntimeError, ValueError) as e: raise ValueError(_silent('ray', scheduler, e)) from None
         register_ray()
         self.ray, self.gpus = ray, int(ray.cluster_resources().get('GPU', 0))
         self.options = dict(ray_remote_args=dict(num_gpus=1)) if self.gpus else {}

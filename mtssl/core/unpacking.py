@@ -62,6 +62,7 @@ def close_part(self: JoinedFiles):
 
 @patch
 def close(self: JoinedFiles):
+    "Close the whole"
     self.close_part()
     io.RawIOBase.close(self)
 

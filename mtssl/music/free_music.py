@@ -65,13 +65,15 @@ def sound_facts(data: bytes # of an audio file
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             seconds, tags = file.frames / file.samplerate, file.copy_metadata()
             short = seconds < shortest_track
-            return dict(seconds=round(seconds, 2), fingerprint='' if short else _fingerprint(file), artist=tags.get('artist', '').strip(),
-                        title=tags.get('title', '').strip(), reason=f'shorter than {shortest_track:.0f} s' if short else '')
-    except (soundfile.SoundFileError, RuntimeError, OSError): return dict(seconds=0., fingerprint='', artist='', title='', reason='cannot be read')
+            artist, title = (tags.get(tag, '').strip() for tag in ('artist', 'title'))
+            return dict(seconds=round(seconds, 2), fingerprint='' if short else _fingerprint(file), artist=artist, title=title,
+                        reason=f'shorter than {shortest_track:.0f} s' if short else '')
+    except (soundfile.SoundFileError, RuntimeError, OSError):
+        return dict(seconds=0., fingerprint='', artist='', title='', reason='cannot be read')
 
-# %% ../../nbs/18_music.free_music.ipynb #f8514275
-games = {'singularity-music': 'Endgame: Singularity', 'marsshooter-data': 'M.A.R.S.', 'hedgewars-data': 'Hedgewars', 'naev-data': 'Naev',
-         'widelands-data': 'Widelands', 'berusky2-data': 'Berusky 2', 'supertuxkart-data': 'SuperTuxKart'} # package -> game
+# %% ../../nbs/18_music.free_music.ipynb #c0b38912
+games = {'singularity-music': 'Endgame: Singularity', 'marsshooter-data': 'M.A.R.S.', 'hedgewars-data': 'Hedgewars',
+         'naev-data': 'Naev', 'widelands-data': 'Widelands', 'berusky2-data': 'Berusky 2', 'supertuxkart-data': 'SuperTuxKart'} # package -> game
 _drawing = b'soundtracks 2741' # the draw, of several thousand, in which every game has about its share of tracks and of pieces
 _numbered = 'ingame', 'track', 'music' # names that say nothing but their number
 
@@ -97,20 +99,21 @@ def _plain(text, most=60):
     return re.sub(r"[^\w ,&()'+.-]+", '_', text).strip(' ._')[:most].strip()
 
 def _names(paths, artists):
-    "Where each file of a package goes below the package's folder: its path below their common folder in one name, in the artist's folder"
+    "Where files go below a package's folder: each by its path below their common folder, in one name, in the artist's folder"
     parents = [PurePosixPath(p).parent.parts for p in paths]
     common = len(os.path.commonprefix(parents))
     names, taken = [], set()
     for path, artist in zip(paths, artists):
         *above, name = PurePosixPath(path).parts[common:]
         stem = ' - '.join([*map(_plain, above), _plain(PurePosixPath(name).stem) or 'track'])
-        name = next(n for k in range(len(paths) + 1) if (n := f'{stem}{f" {k}" * (k > 0)}{PurePosixPath(name).suffix.lower()}').lower() not in taken)
+        end = PurePosixPath(name).suffix.lower()
+        name = next(n for k in range(len(paths) + 1) if (n := f'{stem}{f" {k}" * (k > 0)}{end}').lower() not in taken)
         taken.add(name.lower())
         names.append('/'.join(filter(None, [_plain(artist).title(), name])))
     return names
 
-# %% ../../nbs/18_music.free_music.ipynb #c5a1bb6b
-_columns = ['package', 'path', 'seconds', 'artist', 'title', 'licence', 'holders', 'pattern', 'source', 'file', 'fingerprint', 'reason']
+# %% ../../nbs/18_music.free_music.ipynb #d987c589
+_columns = 'package path seconds artist title licence holders pattern source file fingerprint reason'.split()
 
 def _unpack(package, deb, patterns, folder):
     "Write the music of a package into `folder`, by number; facts about each of its audio files, and the text of its copyright file"
@@ -118,7 +121,8 @@ def _unpack(package, deb, patterns, folder):
     for path, data in package_files(deb, lambda path: is_audio_name(path) or path == about):
         if path == about: text = data.decode('utf-8', 'replace'); continue
         facts = sound_facts(data) if is_music_file(path, patterns) else dict(reason='not in a folder of music')
-        if not facts['reason'] and package in games and soundtrack_split(package, path) == 'test': facts['reason'] = 'test track of soundtracks'
+        if not facts['reason'] and package in games and soundtrack_split(package, path) == 'test':
+            facts['reason'] = 'test track of soundtracks'
         if not facts['reason']: (folder/str(len(rows))).write_bytes(data)
         rows.append(dict.fromkeys(_columns, '') | dict(seconds=0.) | facts | dict(package=package, file=path))
     return rows, text
@@ -128,7 +132,8 @@ def _license(rows, text, licence):
     terms = read_copyright(text)
     for row in rows:
         found, holders, pattern = terms_of(row['file'], terms)
-        row |= dict(licence=found or licence or 'unknown', holders=holders, pattern=pattern, source='copyright file' if found else 'list of packages')
+        row |= dict(licence=found or licence or 'unknown', holders=holders, pattern=pattern)
+        row['source'] = 'copyright file' if found else 'list of packages'
 
 # %% ../../nbs/18_music.free_music.ipynb #2d6ab3a3
 def _add_package(package, deb, facts, out):
@@ -148,10 +153,11 @@ def _add_package(package, deb, facts, out):
     if text: write_atomically(out/'copyright'/f'{package}.txt', lambda p: p.write_text(text, encoding='utf-8'))
     write_atomically(notes, lambda p: pd.DataFrame(rows, columns=_columns).to_csv(p, index=False))
 
-# %% ../../nbs/18_music.free_music.ipynb #5b7eeb46
+# %% ../../nbs/18_music.free_music.ipynb #ca274d8f
 def _read_notes(out, packages):
     "One row per audio file of the packages, in their order; raises `FileProblem`"
-    tables = [read_csv(out/'packages'/f'{p}.csv', _columns, keep_default_na=False, dtype=dict.fromkeys(set(_columns) - {'seconds'}, str)) for p in packages]
+    how = dict(keep_default_na=False, dtype=dict.fromkeys(set(_columns) - {'seconds'}, str))
+    tables = [read_csv(out/'packages'/f'{p}.csv', _columns, **how) for p in packages]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_columns)
 
 def _leave_out_copies(notes):
@@ -180,7 +186,7 @@ def _added(out, packages):
 
 def _size(hours=18., cache=None): return int(choose_packages(hours)['mb'].sum() * 1e6)
 
-def _space(hours=18., cache=None): return _size(hours) + int(choose_packages(hours)['hours'].sum() * 75e6) # of music, as it is compressed
+def _space(hours=18., cache=None): return _size(hours) + int(choose_packages(hours)['hours'].sum() * 75e6) # bytes per hour
 
 # %% ../../nbs/18_music.free_music.ipynb #d5cf2cdb
 def free_music_summary(out # folder that `free_music` made
@@ -188,10 +194,12 @@ def free_music_summary(out # folder that `free_music` made
     "What is there, what was left out, and the licences; raises `FileProblem` if a track is missing"
     kept, left = (read_csv(Path(out)/name, ['package', 'seconds'], keep_default_na=False) for name in ('licences.csv', 'left_out.csv'))
     if gone := [p for p in kept['path'] if not (Path(out)/p).is_file()]:
-        raise FileProblem(f'{len(gone)} of {len(kept)} tracks are missing in {out}, such as {gone[0]}: fetch the music again, which brings them back.')
+        raise FileProblem(f'{len(gone)} of {len(kept)} tracks are missing in {out}, such as {gone[0]}: '
+                          'fetch the music again, which brings them back.')
     counts = lambda column: '; '.join(f'{n:,} {name}' for name, n in column.value_counts().items())
     artists, gone = kept.loc[kept['artist'] != '', 'artist'].nunique(), read_json(Path(out)/'gone.json', list)
-    return '\n'.join([f"{len(kept):,} tracks, {kept['seconds'].sum() / 3600:.1f} hours, of {kept['package'].nunique()} packages and {artists} artists who are named",
+    return '\n'.join([f"{len(kept):,} tracks, {kept['seconds'].sum() / 3600:.1f} hours, "
+                      f"of {kept['package'].nunique()} packages and {artists} artists who are named",
                       f"Left out: {counts(left['reason']) or 'nothing'}", f"Licences: {counts(kept['licence'])}",
                       *[f"No longer in the archive, and passed over: {', '.join(gone)}"] * bool(gone)])
 
@@ -199,8 +207,9 @@ def free_music_summary(out # folder that `free_music` made
 _next = ('mtssl corpus build {out}/music --out stores/free_music --group top && '
          'mtssl pretrain stores/free_music --out runs/free_music --silence -60')
 
-@fetchable('free_music', size=_size, space=_space, licence='free ones, from public domain to GPL and CC BY-SA: licences.csv has that of each track',
-           page='https://www.debian.org/distrib/packages', next=_next, check=free_music_summary)
+@fetchable('free_music', size=_size, space=_space, page='https://www.debian.org/distrib/packages',
+           licence='free ones, from public domain to GPL and CC BY-SA: licences.csv has that of each track',
+           next=_next, check=free_music_summary)
 def free_music(out, # folder to make, or to go on with
                *, hours: float = 18., # of music, at least; the cheapest packages first
                cache=None, # folder of packages, which other sets can share; None: `debian-packages` beside `out`

@@ -218,6 +218,7 @@ def create_batches(self: CropStream, samples):
 
 @patch
 def after_batch(self: CropStream, batch):
+    "The batch alone; the problems that came with it are kept"
     if len(batch) > 2: self.problems.update(batch[2])
     return batch[:2]
 

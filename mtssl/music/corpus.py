@@ -57,6 +57,7 @@ class Corpus:
         left_out = f'; {len(self.problems):,} files left out' if len(self.problems) else ''
         return f'Corpus of {len(self):,} tracks, {self.seconds / 3600:.2f} hours at {self.sr:,} Hz{left_out}'
 
+# %% ../../nbs/12_music.corpus.ipynb #6e2f1b24
 def _no_corpus(store):
     "Why there is none"
     if parts := find_parts(store):

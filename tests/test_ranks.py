@@ -43,7 +43,7 @@ targets, across = 'mfcc(n=5),onset,rms', ['ntxent', 'lim,gim', 'frame(onset, mas
 cases = {given.get(w, w): dict(weighting=given.get(w, w), workers=targets) for w in weightings}
 cases |= {f'{w}(full=True)': dict(weighting=f'{w}(full=True)', workers=targets) for w in ('mgda', 'gradnorm')}
 cases |= {w: dict(weighting='log_sum', workers=w) for w in across}
-cases |= {f'{w} in parts': dict(weighting=w, workers=targets, accumulate=2) for w in ('equal', 'log_sum', 'mgda')}
+cases |= {f'{w} in parts': dict(weighting=w, workers=targets, accumulate=2) for w in ('equal', 'gls', 'mgda')}
 
 def weights_after_20_steps(store, **settings):
     "The weights, and the last row of the history"
@@ -81,6 +81,7 @@ def test_two_processes_are_one_with_the_double_batch(corpus, tmp_path):
     for name, alone in one.items():
         assert all(torch.equal(first[name]['weights'][k], second[name]['weights'][k]) for k in alone['weights']), name
         assert pd.Series(first[name]['history']).equals(pd.Series(second[name]['history'])), name
+        if name.endswith('in parts'): continue # a part has other clips here, and batch normalisation is of a part
         assert far(*(run['weights'].values() for run in (first[name], alone))) < 1e-5, name
         assert far(*([torch.tensor(list(run['history'].values()))] for run in (first[name], alone))) < 1e-4, name
     moved = far(one['equal']['weights'].values(), one['rlw']['weights'].values())
@@ -118,7 +119,7 @@ def test_a_lost_process_ends_the_run_which_goes_on(corpus, tmp_path):
         _, said = process.communicate(timeout=300)
     finally: process.kill()
     assert process.returncode == 1 and time.monotonic() - killed < 30
-    lines = [line for line in said.splitlines() if line.startswith('mtssl')]
+    lines = [line for line in said.splitlines() if line.startswith('mtssl: ')]
     assert lines == [f'mtssl: another process of this run has ended or does not answer, and so this one (rank 0) ends too. What was done up to the last checkpoint is kept; '
                      f'go on with `mtssl pretrain --resume --out {run}`, or, before there is one, with the same command.'], said
     state = torch.load(run/'checkpoints'/'last.pt', weights_only=True)

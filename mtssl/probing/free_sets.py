@@ -6,13 +6,12 @@
 __all__ = ['drum_words', 'families', 'pitch_classes', 'fold_of', 'fold_splits', 'drum_class', 'read_drumkit', 'excerpt_starts',
            'fetch_hydrogen_drums', 'hydrogen_drums', 'fetch_freepats', 'freepats', 'fetch_soundtracks', 'soundtracks']
 
-# %% ../../nbs/62_probing.free_sets.ipynb #a4d399a9
+# %% ../../nbs/62_probing.free_sets.ipynb #05e52d6e
 import io
 import json
 import numpy as np
 import pandas as pd
 import re
-import shutil
 import soundfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -26,7 +25,7 @@ from ..music.copyright import read_copyright, terms_of
 from ..music.debian import get_packages, package_files
 from ..music.free_music import free_packages, games, is_music_file, piece_name, sound_facts, soundtrack_split
 from ..music.patches import play, read_patch
-from .label_tables import counted, few, read_table
+from .label_tables import few, read_table
 from .labelled import LabelledSet, datasets, tasks_table
 from .public_sets import find_part, public_set, set_folder
 
@@ -49,7 +48,8 @@ def fold_splits(numbers, # fold of each clip
 
 # %% ../../nbs/62_probing.free_sets.ipynb #d0185849
 drum_words = dict(cowbell=r'cow ?bell', clap=r'clap', rim=r'rim|stick', snare=r'snare', kick=r'kick|bass ?drum',
-                  hat_open=r'open|\bop(en(ed)?)?\b|ohh', hat_closed=r'close|\bcl\b|chh', tom=r'\btom', ride=r'\bride', crash=r'\bcrash')
+                  hat_open=r'open|\bop(en(ed)?)?\b|ohh', hat_closed=r'close|\bcl\b|chh', tom=r'\btom',
+                  ride=r'\bride', crash=r'\bcrash')
 _not_a_class = r'roll|semi|half|pedal|\bpd\b|splash|china|swish|choke|free|side (o?hh|hat)' # words that make it another sound
 
 def drum_class(name: str # of an instrument of a kit
@@ -74,7 +74,8 @@ def read_drumkit(text: bytes, # the content of a `drumkit.xml`
     players = {}
     for node in (n for n in root.iter() if plain(n.tag) == 'instrument'):
         title = next((n.text or '' for n in node if plain(n.tag) == 'name'), '').strip()
-        for file in (n.text for n in node.iter() if plain(n.tag) == 'filename' and n.text): players.setdefault(file.strip(), []).append(title)
+        for file in (n.text for n in node.iter() if plain(n.tag) == 'filename' and n.text):
+            players.setdefault(file.strip(), []).append(title)
     return {file: titles[0] for file, titles in players.items() if len(set(map(drum_class, titles))) == 1 and drum_class(titles[0])}
 
 # %% ../../nbs/62_probing.free_sets.ipynb #ff6001bf
@@ -102,8 +103,9 @@ def _as_file(wave, sr, kind='WAV'):
     soundfile.write(file := io.BytesIO(), wave, sr, format=kind, subtype='PCM_16')
     return file.getvalue()
 
-# %% ../../nbs/62_probing.free_sets.ipynb #8e822870
-families = 'piano, chromatic percussion, organ, guitar, bass, strings, ensemble, brass, reed, pipe'.split(', ') # of eight programs each
+# %% ../../nbs/62_probing.free_sets.ipynb #c4753d01
+# of eight programs each
+families = 'piano, chromatic percussion, organ, guitar, bass, strings, ensemble, brass, reed, pipe'.split(', ')
 pitch_classes = 'C C# D D# E F F# G G# A A# B'.split()
 
 def _note_clips(files):
@@ -111,7 +113,7 @@ def _note_clips(files):
     for path, data in files.items():
         name = PurePosixPath(path).stem
         program = int(name[:3]) if re.match(r'\d{3}_', name) and '/Tone_' in path else 999
-        if not path.endswith('.pat') or program >= 80 or families[program // 8] == 'ensemble': continue # an ensemble is of two patches only
+        if not path.endswith('.pat') or program >= 80 or families[program // 8] == 'ensemble': continue # of two patches only
         for k, note in enumerate(read_patch(data, path)):
             yield dict(path=f'{name}/{k:02}.wav', group=name, family=families[program // 8],
                        pitch=pitch_classes[note.pitch % 12], midi=note.pitch, file=path), _note(note)
@@ -149,11 +151,13 @@ def _excerpt_clips(files, package=''):
         if facts['reason'] or facts['fingerprint'] in seen: continue
         seen.add(facts['fingerprint'])
         name = PurePosixPath(path).stem
-        about = dict(split=split_of(path), group=f'{games[package]}, {piece_name(path)}', game=games[package], track=name, artist=facts['artist'], file=path)
+        about = dict(split=split_of(path), group=f'{games[package]}, {piece_name(path)}',
+                     game=games[package], track=name, artist=facts['artist'], file=path)
         for k, data in _excerpts(files[path]): yield dict(path=f'{package}/{name}/{k}.flac') | about, data
 
-# %% ../../nbs/62_probing.free_sets.ipynb #2adc1d65
-_prose = {'freepats': 'GPL-2+, with an exception for music made with it', 'singularity-music': 'CC-BY-SA'} # where the copyright file cannot be read by programs
+# %% ../../nbs/62_probing.free_sets.ipynb #b3975152
+# of copyright files that programs cannot read
+_prose = {'freepats': 'GPL-2+, with an exception for music made with it', 'singularity-music': 'CC-BY-SA'}
 
 def _add_clips(package, deb, wanted, clips, out):
     "Write the clips of a package, and return their rows"
@@ -166,7 +170,8 @@ def _add_clips(package, deb, wanted, clips, out):
         found = (terms_of(path, terms) for path in (row['file'], row.pop('source', row['file'])))
         licence, holders, pattern = next((f for f in found if f[0]), ('', '', ''))
         write_atomically(out/row['path'], lambda part: part.write_bytes(data))
-        rows.append(row | dict(licence=licence or _prose.get(package, 'unknown'), holders=holders, pattern=pattern, package=package, sound=digest(data)))
+        rows.append(row | dict(licence=licence or _prose.get(package, 'unknown'), holders=holders, pattern=pattern,
+                               package=package, sound=digest(data)))
     return rows
 
 def _make_set(out, packages, wanted, clips, cache, quiet):
@@ -194,7 +199,8 @@ def _summary(name):
     "What checks a set that was fetched, and says what is there"
     def check(out):
         dataset, gone = datasets[name](out), json.loads((Path(out)/'gone.json').read_text())
-        tasks = '; '.join(f"{t['task']}: {t['classes']} classes, commonest {t['commonest']:.0%}" for t in tasks_table(dataset).to_dict('records'))
+        tasks = '; '.join(f"{t['task']}: {t['classes']} classes, commonest {t['commonest']:.0%}"
+                          for t in tasks_table(dataset).to_dict('records'))
         licences = ', '.join(f'{n:,} {licence}' for licence, n in dataset.table['licence'].value_counts().items())
         lines = [f'{dataset!r}', tasks, f'Licences: {licences}']
         return '\n'.join(lines + [f"No longer in the archive: {', '.join(gone)}"] * bool(gone))
@@ -214,8 +220,8 @@ def fetch_hydrogen_drums(out, # folder to make
     wanted = lambda package, path: '/drumkits/' in path
     return _make_set(out, _hydrogen, wanted, lambda package, files: _drum_clips(files), cache, quiet)
 
-@datasets.register('hydrogen_drums', tasks='drum', classes='10', hours='.3', licence='GPL, CC0, CC BY, CC BY-SA, by kit', metric='accuracy',
-                   splits='five folds by kit', where="Debian's archive, by mtssl fetch hydrogen_drums", holds=('labels.csv',))
+@datasets.register('hydrogen_drums', tasks='drum', classes='10', hours='.2', metric='accuracy',
+                   licence='GPL, CC0, CC BY, CC BY-SA, by kit', splits='five folds by kit', where="Debian's archive, by mtssl fetch hydrogen_drums", holds=('labels.csv',))
 def hydrogen_drums(root=None, # the folder that `mtssl fetch hydrogen_drums` made; `None`: see `data_folder`
                    fold: int = 0, # 0 to 4, whose kits are to be judged on
                    partial: bool = False # do without missing files
@@ -227,18 +233,20 @@ def hydrogen_drums(root=None, # the folder that `mtssl fetch hydrogen_drums` mad
     table['split'] = fold_splits(fold_of(table['kit']), fold)
     return public_set('hydrogen_drums', root, table, ['drum'], partial)
 
-# %% ../../nbs/62_probing.free_sets.ipynb #f6d167eb
-@fetchable('freepats', size=25_089_504, space=120_000_000, page='https://packages.debian.org/freepats', next='mtssl probe runs/mine "freepats(\'{out}\')"',
+# %% ../../nbs/62_probing.free_sets.ipynb #6a8cc557
+@fetchable('freepats', size=25_089_504, space=120_000_000, page='https://packages.debian.org/freepats',
+           next='mtssl probe runs/mine "freepats(\'{out}\')"',
            licence='GPL 2 or later, with an exception for music made with it', check=_summary('freepats'))
 def fetch_freepats(out, # folder to make
                    *, cache=None, # folder of packages, which other sets can share; None: `debian-packages` beside `out`
                    quiet: bool = False # no progress bar
                   ) -> Path: # `out`
     "Notes of sixty instruments of Freepats, with their pitch, from Debian's archive"
-    return _make_set(out, ['freepats'], lambda package, path: path.endswith('.pat'), lambda package, files: _note_clips(files), cache, quiet)
+    wanted = lambda package, path: path.endswith('.pat')
+    return _make_set(out, ['freepats'], wanted, lambda package, files: _note_clips(files), cache, quiet)
 
-@datasets.register('freepats', tasks='family, pitch', classes='9 families, 12 pitch classes', hours='.1', licence='GPL-2+ with exception', metric='accuracy',
-                   splits='five folds by instrument', where="Debian's archive, by mtssl fetch freepats", holds=('labels.csv',))
+@datasets.register('freepats', tasks='family, pitch', classes='9 families, 12 pitch classes', hours='.1',
+                   licence='GPL-2+ with exception', metric='accuracy', splits='five folds by instrument', where="Debian's archive, by mtssl fetch freepats", holds=('labels.csv',))
 def freepats(root=None, # the folder that `mtssl fetch freepats` made; `None`: see `data_folder`
              fold: int = 0, # 0 to 4, whose instruments are to be judged on
              partial: bool = False # do without missing files
@@ -256,7 +264,8 @@ def freepats(root=None, # the folder that `mtssl fetch freepats` made; `None`: s
 # %% ../../nbs/62_probing.free_sets.ipynb #62001f92
 _patterns = lambda: dict(zip(free_packages()['package'], free_packages()['files']))
 
-@fetchable('soundtracks', size=2_184_000_000, space=3_000_000_000, page='https://www.debian.org/distrib/packages', next='mtssl probe runs/mine "soundtracks(\'{out}\')"',
+@fetchable('soundtracks', size=2_184_000_000, space=3_000_000_000, page='https://www.debian.org/distrib/packages',
+           next='mtssl probe runs/mine "soundtracks(\'{out}\')"',
            licence='GPL and CC BY-SA, by track: see labels.csv', check=_summary('soundtracks'))
 def fetch_soundtracks(out, # folder to make
                       *, cache=None, # folder of packages, which other sets can share; None: `debian-packages` beside `out`
@@ -267,7 +276,7 @@ def fetch_soundtracks(out, # folder to make
     wanted = lambda package, path: is_music_file(path, patterns[package])
     return _make_set(out, list(games), wanted, lambda package, files: _excerpt_clips(files, package), cache, quiet)
 
-@datasets.register('soundtracks', tasks='game', classes='7', hours='2.7', licence='GPL and CC BY-SA, by track', metric='accuracy',
+@datasets.register('soundtracks', tasks='game', classes='7', hours='4.0', licence='GPL and CC BY-SA, by track', metric='accuracy',
                    splits='by piece: 45 % train, 15 % valid, 40 % test; free_music is without the test tracks',
                    where="Debian's archive, by mtssl fetch soundtracks", holds=('labels.csv',))
 def soundtracks(root=None, # the folder that `mtssl fetch soundtracks` made; `None`: see `data_folder`

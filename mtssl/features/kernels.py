@@ -235,6 +235,7 @@ def _search(differs, lags, threshold, tolerance, mean, d, at):
             while d_row[found] > limit: found += 1
         at[frame, 0] = found
 
+# %% ../../nbs/19_features.kernels.ipynb #8d6734d8
 def _troughs_by_loop(differs, shortest, threshold):
     "What `_troughs` gives"
     rows = differs.detach().reshape(-1, differs.shape[-1]).numpy()

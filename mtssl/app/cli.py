@@ -191,6 +191,7 @@ def show_corpus(corpus):
     if notes := corpus.note_counts: warn(f'{sum(notes.values()):,} kept with a note: {counts_text(notes)}')
     show_passed_over(corpus.passed_over)
 
+# %% ../../nbs/82_app.cli.ipynb #0d44544e
 def show_store(corpus, store) -> dict: # what `--json` prints
     "Say what a corpus holds, and what was left out of it"
     problems, hours, groups = left_out(corpus), corpus.seconds / 3600, corpus.read(['group']).group.nunique()

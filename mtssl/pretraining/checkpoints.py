@@ -148,7 +148,7 @@ def load(self: SaveRun) -> int: # the epoch to continue with, or within
     learn.opt.load_state_dict(to_device(state['opt'], device))
     self.rows, self.start = json.loads(state['rows']), state['epoch']
     self.recorder.worker_rows, self.recorder.cosines = json.loads(state['workers']), json.loads(state['cosines'])
-    if 'scaler' in state and hasattr(learn, 'precision'): learn.precision.begun = state['scaler']
+    if 'scaler' in state and hasattr(learn, 'precision'): learn.precision.before = state['scaler']
     if 'batches' in state: learn.begun = state['batches'], partial(self._go_on, state, device)
     return self.start
 

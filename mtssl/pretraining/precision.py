@@ -26,18 +26,19 @@ precisions = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
 
 class Precision(MixedPrecision):
     "fastai's `MixedPrecision` on any device, with targets, losses and weightings in single precision"
-    begun = None # state of the scaler to go on with
+    before = None # state of the scaler to go on with
     def before_fit(self):
         kind = next(self.model.parameters()).device.type
         getattr(self.model, 'module', self.model).autocast = partial(torch.autocast, kind, precisions[self.amp_mode.value])
-        self.autocast, half = nullcontext(), self.amp_mode == AMPMode.FP16
+        half = self.amp_mode == AMPMode.FP16
+        vars(self)['autocast'] = nullcontext() # what fastai's callback enters; the model opens its own
         self.learn.scaler, self.scales = torch.amp.GradScaler(kind, **self.kwargs | dict(enabled=half)), L()
-        if self.begun: self.scaler.load_state_dict(self.begun)
+        if self.before: self.scaler.load_state_dict(self.before)
 
     def before_batch(self): pass
     def after_pred(self): pass
     def after_loss(self): pass
-    def after_fit(self): self.begun, self.scales = self.state(), None
+    def after_fit(self): self.before, self.scales = self.state(), None
 
     def state(self) -> dict: # empty unless in fp16
         "What the scaler knows, for a checkpoint"

@@ -178,8 +178,8 @@ class WeightingCallback(Callback):
         weighting = self.model.weighting
         exempt = [getattr(m, name) for m in self.model.modules() for name in getattr(m, 'no_decay', ())]
         for p in params(weighting) + exempt: self.opt.state[p]['do_wd'] = False
-        self.precision = next((c for c in self.learn.cbs if isinstance(c, MixedPrecision)), None)
-        if weighting.needs_gradients and self.precision and self.precision.amp_mode == AMPMode.FP16:
+        self.mixed = next((c for c in self.learn.cbs if isinstance(c, MixedPrecision)), None)
+        if weighting.needs_gradients and self.mixed and self.mixed.amp_mode == AMPMode.FP16:
             raise ValueError(f'{type(weighting).__name__} does not work in fp16, whose scaling its gradients would not see; '
                              'use bf16 or float32.')
 
@@ -207,7 +207,7 @@ def measure(self: WeightingCallback) -> dict: # `{name: scalar}`
     def again(batches):
         n = len(next(iter(batches.values())).wave)
         with sharing(n), own_draws(self.model.step): return self.model.losses_of(self.model.reencode(batches))
-    autocast = self.precision.autocast if self.precision else nullcontext()
+    autocast = self.mixed.autocast if self.mixed else nullcontext()
     with autocast, self.model.autocast(), frozen_running_stats(self.model):
         if not self.pred.parts: return again(self.pred.batches)
         parts = [(share, again(batches)) for share, batches in self.pred.parts]

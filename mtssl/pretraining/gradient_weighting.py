@@ -42,7 +42,8 @@ class GradientWeighting(Weighting):
 
 # %% ../../nbs/44_pretraining.gradient_weighting.ipynb #a598e8a3
 @patch
-def products(self: GradientWeighting, rows, cut): # of the gradients of all ranks
+def products(self: GradientWeighting, rows, cut):
+    "Inner products of the gradients of all ranks"
     if self.full: return inner_products([cut.at_parameters(row) for row in rows])
     return products_over_ranks(inner_products(rows))
 

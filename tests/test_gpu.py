@@ -168,7 +168,7 @@ def test_resume(corpus, tmp_path):
             if self.epoch == 1: raise KeyboardInterrupt
 
     settings = dict(encoder='tcn:tiny', workers='mfcc,onset', epochs=2, crops_per_epoch=16, bs=4, seconds=1.)
-    with pytest.raises(KeyboardInterrupt): mtssl.pretrain(corpus, tmp_path/'run', device='cuda', quiet=True, cbs=Stop(), **settings)
+    with pytest.raises(KeyboardInterrupt): mtssl.pretrain(corpus, tmp_path/'run', device='cuda', quiet=True, cbs=[Stop()], **settings)
     shutil.copytree(tmp_path/'run', tmp_path/'cpu')
     for name, device in ('run', 'cuda'), ('cpu', 'cpu'):
         learn = mtssl.resume(tmp_path/name, device=device, quiet=True)

@@ -88,7 +88,7 @@ def test_two_processes_are_one_with_the_double_batch(corpus, tmp_path):
     assert moved > 1e-3, 'the weights of different weightings differ by far more'
 
 
-settings = dict(encoder='tcn(width=8, blocks=1)', workers='mfcc,ntxent', weighting='dwa', epochs=3, seconds=.8, crops_per_epoch=40)
+settings = dict(encoder='tcn(width=8, blocks=1)', workers='mfcc,onset', weighting='dwa', epochs=3, seconds=.8, crops_per_epoch=40)
 options = [w for k, v in settings.items() for w in (f"--{k.replace('_', '-')}", str(v))] + ['--device', 'cpu', '--quiet']
 launchers = dict(torchrun=['-m', 'torch.distributed.run', '--nproc-per-node', '2', '--standalone'], accelerate=['-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--num_processes', '2',
                  '--mixed_precision', 'no', '--dynamo_backend', 'no', '--main_process_port', str(20_000 + (os.getpid() + 7) % 20_000)])

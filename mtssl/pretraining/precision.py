@@ -19,7 +19,7 @@ from torch import nn
 
 from ..core.arrays import default_device
 from .model import PretrainModel
-from .weighting import Weighting, weightings
+from .weighting import Weighting
 
 # %% ../../nbs/44_pretraining.precision.ipynb #pr000006
 precisions = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)

@@ -1,5 +1,5 @@
 """Several processes that train one model: they end where one process ends, one that is lost ends the others with a sentence, and a run goes on with another number of them."""
-import json, os, signal, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from mtssl.music.corpus import build_corpus
 from mtssl.music.synth.mix import synthesise
-from mtssl.pretraining.runs import pretrain
+from mtssl.pretraining.runs import pretrain, resume
 
 linux = pytest.mark.skipif(sys.platform != 'linux', reason='the processes of a launcher are found in /proc')
 
@@ -108,7 +108,7 @@ def rank_1(process):
 
 @linux
 def test_a_lost_process_ends_the_run_which_goes_on(corpus, tmp_path):
-    "Killed in the second epoch of torchrun's, resumed by accelerate's, it ends where one process ends; the folder is written by one of them; a third process has no even share"
+    "Killed in the second epoch of torchrun's, resumed by accelerate's, or by a process alone, it ends where one process ends; the folder is written by one of them"
     torch.set_num_threads(1)
     run = tmp_path/'run'
     process = start('torchrun', corpus.store, '--out', run, '--bs', 2, '--save-every', '0.000001s', *options)
@@ -124,12 +124,14 @@ def test_a_lost_process_ends_the_run_which_goes_on(corpus, tmp_path):
                      f'go on with `mtssl pretrain --resume --out {run}`, or, before there is one, with the same command.'], said
     state = torch.load(run/'checkpoints'/'last.pt', weights_only=True)
     assert 1 <= state['epoch'] < 3 and json.loads((run/'config.json').read_text())['ranks'] == 2
+    shutil.copytree(run, tmp_path/'alone')
     process = start('accelerate', '--resume', '--out', run, '--device', 'cpu', '--quiet')
     out, said = process.communicate(timeout=600)
     assert process.returncode == 0 and out == f"{run/'report.html'}\n", said
+    resume(tmp_path/'alone', device='cpu', quiet=True)
     pretrain(corpus, tmp_path/'one', device='cpu', quiet=True, bs=4, **settings)
-    one, both = (load_file(folder/'model.safetensors') for folder in (tmp_path/'one', run))
-    assert set(one) == set(both) and far(both.values(), (one[k] for k in both)) < 1e-5
-    tables = [pd.read_csv(folder/'history.csv') for folder in (tmp_path/'one', run)]
-    pd.testing.assert_frame_equal(*tables, rtol=1e-3, atol=1e-5)
+    one, both, alone = (load_file(folder/'model.safetensors') for folder in (tmp_path/'one', run, tmp_path/'alone'))
+    for other in both, alone: assert set(one) == set(other) and far(other.values(), (one[k] for k in other)) < 1e-5
+    tables = [pd.read_csv(folder/'history.csv') for folder in (tmp_path/'one', run, tmp_path/'alone')]
+    for table in tables[1:]: pd.testing.assert_frame_equal(tables[0], table, rtol=1e-3, atol=1e-5)
     assert {p.relative_to(run) for p in run.rglob('*')} == {p.relative_to(tmp_path/'one') for p in (tmp_path/'one').rglob('*')}

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root))
 from mtssl.music.debian import get_packages # noqa: E402
-from mtssl.music.free_music import _unpack # noqa: E402
+from mtssl.music.free_tracks import _unpack # noqa: E402
 
 path = root/'mtssl/free_music.json'
 rows = {row['package']: row for row in json.loads(path.read_text())}

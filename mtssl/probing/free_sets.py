@@ -23,7 +23,7 @@ from ..core.files import FileProblem, digest, naming_full_disk, write_atomically
 from ..music.audio import is_audio_name
 from ..music.copyright import read_copyright, terms_of
 from ..music.debian import get_packages, package_files
-from ..music.free_music import free_packages, games, is_music_file, piece_name, sound_facts, soundtrack_split
+from ..music.free_tracks import free_packages, games, is_music_file, piece_name, sound_facts, soundtrack_split
 from ..music.patches import play, read_patch
 from .label_tables import few, read_table
 from .labelled import LabelledSet, datasets, tasks_table

@@ -180,8 +180,8 @@ class WeightingCallback(Callback):
         for p in params(weighting) + exempt: self.opt.state[p]['do_wd'] = False
         self.mixed = next((c for c in self.learn.cbs if isinstance(c, MixedPrecision)), None)
         if weighting.needs_gradients and self.mixed and self.mixed.amp_mode == AMPMode.FP16:
-            raise ValueError(f'{type(weighting).__name__} does not work in fp16, whose scaling its gradients would not see; '
-                             'use bf16 or float32.')
+            raise ValueError(f'{type(weighting).__name__} does not work in fp16: it reads gradients of losses that are not scaled, which may be too small for fp16. '
+                             'Use bf16 or float32.')
 
     def before_batch(self):
         if self.training: self.model.weighting.progress = self.pct_train

@@ -26,9 +26,9 @@ def holder(folder: Path # any folder
     paths = {int(p.stem[6:]): p for p in Path(folder).glob('lease-????.json')}
     if not paths: return None
     number = max(paths)
-    try: said = json.loads(paths[number].read_text())
-    except (OSError, ValueError): said = {} # it is being written, or was just given back
-    return dict(said if isinstance(said, dict) else {}, number=number)
+    try: state = json.loads(paths[number].read_text())
+    except (OSError, ValueError): state = {} # it is being written, or was just given back
+    return dict(state if isinstance(state, dict) else {}, number=number)
 
 # %% ../../nbs/06_core.lease.ipynb #d12377dd
 @lru_cache
@@ -96,15 +96,16 @@ def _create(self: Lease, number):
 
 @patch
 def _write(self: Lease):
-    "A sign of life"
+    "Write a sign of life"
     self.beats += 1
-    says = dict(token=self.token, host=platform.node(), place=_place(), pid=os.getpid(), started=_started(os.getpid()),
-                beats=self.beats, done=self.done)
-    write_atomically(self.path, lambda p: p.write_text(json.dumps(says)))
+    state = dict(token=self.token, host=platform.node(), place=_place(), pid=os.getpid(), started=_started(os.getpid()),
+                 beats=self.beats, done=self.done)
+    write_atomically(self.path, lambda p: p.write_text(json.dumps(state)))
     self.written = time.monotonic()
 
 @patch
-def _keep(self: Lease):
+def _keep(self: Lease): # in a thread
+    "Write signs of life until the lease ends, or is lost"
     while not self.ended.wait(min(self.beat, self.patience / 10)):
         if not self.stands(): return self.ended.is_set() or self.lost()
         try: self._write()

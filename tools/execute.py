@@ -2,6 +2,9 @@
 
     python tools/execute.py                 # every notebook
     python tools/execute.py nbs/11_music.audio.ipynb nbs/index.ipynb
+    python tools/execute.py --downloads nbs/real_music.ipynb    # also its cells with `#| notest`, which need what `mtssl fetch` brings
+
+Cells that are left out keep the outputs they have.
 
 Outputs are kept because the documentation site shows them. Warnings on standard error are not: they
 belong to the machine that ran the notebook, not to the lesson. Cells with `#| exec_doc` keep none: the site runs them anew.
@@ -21,14 +24,15 @@ from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor
 
 limit = 250_000  # bytes of stored outputs a notebook
+downloads = '--downloads' in sys.argv
 
 
 def skipped(cell):
-    "True for a cell that `nbdev_test` would not run"
+    "True for a cell that `nbdev_test` would not run, but for `#| notest` with --downloads"
     directives = getattr(cell, 'directives_', None) or {}
     return (cell.cell_type != 'code' or 'nbdev_export' + '(' in cell.source
             or directives.get('eval:', [''])[0].lower() == 'false'
-            or bool(set(get_config().tst_flags.split()) & directives.keys()))
+            or not downloads and bool(set(get_config().tst_flags.split()) & directives.keys()))
 
 
 def tidy(output):
@@ -43,7 +47,7 @@ def execute(path):
     skip = {c.id: skipped(c) for c in NBProcessor(path, procs=FrontmatterProc, process=True).nb.cells}
     nb, start = read_nb(path), time.time()
     for cell in nb.cells:
-        if cell.cell_type == 'code': cell.outputs = []
+        if cell.cell_type == 'code' and not skip.get(cell.id, True): cell.outputs = []
     shell = CaptureShell(path, mpl_format='png')
     shell._cell_idx = None
     shell._run("import matplotlib; matplotlib.rcParams['figure.dpi'] = 72; matplotlib.rcParams['savefig.dpi'] = 72")
@@ -64,6 +68,6 @@ def execute(path):
 if __name__ == '__main__':
     root = Path(__file__).resolve().parent.parent
     sys.path.insert(0, str(root))
-    paths = [Path(p).resolve() for p in sys.argv[1:]] or sorted((root / 'nbs').rglob('*.ipynb'))
+    paths = [Path(p).resolve() for p in sys.argv[1:] if p != '--downloads'] or sorted((root / 'nbs').rglob('*.ipynb'))
     errors = [e for e in map(execute, paths) if e]
     sys.exit('\n'.join(errors) or None)

@@ -154,7 +154,7 @@ class SyncedNorm(nn.modules.batchnorm._BatchNorm):
         self.num_batches_tracked.add_(1)
         rate = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, rate)
-        self.running_var.lerp_(variance * (count / (count - 1)), rate)
+        self.running_var.lerp_(variance * (count / max(count - 1, 1)), rate)
 
 def synchronised(model: nn.Module # is changed
                 ) -> nn.Module: # with the same parameters

@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import shutil
 import tarfile
 import zipfile
@@ -96,7 +97,7 @@ def member_path(name: str, # as an archive has it
                ) -> Path: # None where nothing is left of the name
     "Where a member of an archive goes; raises `ValueError` if that is outside the folder"
     parts = PurePosixPath(name.replace('\\', '/')).parts
-    if not parts or parts[0] == '/' or '..' in parts or ':' in parts[0] or '\0' in name:
+    if not parts or parts[0] == '/' or '..' in parts or any(re.match('[A-Za-z]:', p) for p in parts) or '\0' in name:
         raise ValueError(f'{name!r} would lie outside {out}')
     return Path(out, *parts[strip:]) if parts[strip:] else None
 

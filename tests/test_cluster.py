@@ -32,8 +32,16 @@ def is_there(pid):
     except OSError: return False
 
 
+@pytest.fixture
+def interruptible():
+    "SIGINT does what Ctrl-C does, also where a shell ignores it for what runs in the background"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='The worker of a cell is found by /proc, which this system has not.')
-def test_a_worker_that_is_killed(tmp_path):
+def test_a_worker_that_is_killed(tmp_path, interruptible):
     "Ctrl-C ends the cells; a killed worker's cell goes on elsewhere from its checkpoint; the results are those of one process"
     from distributed import LocalCluster
     from mtssl.studies.jobs import load_job, run_cell

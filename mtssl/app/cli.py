@@ -157,7 +157,7 @@ def _get(thing, out, yes, hours=None): # path
 def fetch(name: Annotated[Optional[str], typer.Argument(metavar='NAME', autocompletion=_fetchable_names,
                           help='What to fetch; without it, what there is.')] = None,
           out: Out('Folder to make; by default one where `mtssl info datasets` looks for it.', Optional[Path]) = None,
-          hours: Annotated[Optional[float], typer.Option(help='At most so many, of music that comes in pieces.')] = None,
+          hours: Annotated[Optional[float], typer.Option(help='Of music that comes in pieces, at least so many; the cheapest pieces first.')] = None,
           yes: _Yes = False):
     "Download public music, or a labelled set, and check that it came whole."
     from mtssl.probing.fetching import fetch_rows, fetchables
@@ -512,6 +512,13 @@ def probe(model: Model,
     if out: say(f"{out/'scores.csv'}")
     return dict(set=labelled.name, out=out, scores=scores, left_out=labelled.left_out, notes=labelled.notes)
 
+# %% ../../nbs/82_app.cli.ipynb #c609a170
+_Backend = Annotated[str, typer.Option(autocompletion=among('local', 'dask', 'ray'),
+                     help='Where cells run: in processes of this machine, or on a cluster of dask or ray that shares '
+                          'the folder.')]
+_Scheduler = Annotated[Optional[str], typer.Option(metavar='ADDRESS',
+                       help="The cluster's: tcp://HOST:8786 for dask; HOST:6379, or auto, for ray.")]
+
 # %% ../../nbs/82_app.cli.ipynb #5d1e0a02
 @app.command(rich_help_panel='Judge', stopped='Finished cells are kept; the same command goes on.',
              examples=['mtssl study quick --out runs/quick', 'mtssl study weighting --dry-run',
@@ -524,21 +531,23 @@ def study(source: Annotated[str, typer.Argument(metavar='STUDY', autocompletion=
               help='Folder that {root} in the study stands for, where your data sets are.')] = None,
           dry_run: Annotated[bool, typer.Option('--dry-run',
                              help='Print the plan and the time it takes, and stop.')] = False,
-          backend: Annotated[str, typer.Option(autocompletion=among('local', 'dask', 'ray'),
-                             help='Where cells run: in processes of this machine, or on a cluster of dask or ray that shares '
-                                  'the folder.')] = 'local',
-          scheduler: Annotated[Optional[str], typer.Option(metavar='ADDRESS',
-                               help="The cluster's: tcp://HOST:8786 for dask; HOST:6379, or auto, for ray.")] = None,
+          backend: _Backend = 'local', scheduler: _Scheduler = None,
           device: Device = None, jobs: Jobs = None):
     "Pre-train and probe all combinations of choices, and report."
     from mtssl.studies.plan import read_study
-    from mtssl.studies.study import best_rows, run_study
+    from mtssl.studies.study import run_study
     plan, out = read_study(source, root), out or Path('runs')/Path(source).stem
     if dry_run: return _dry_run(plan, out, jobs)
     if device: device = chosen_device(device)
     command = f'mtssl study {source} --out {out}' + (f' --root {root}' if root else '')
     report = run_study(plan, out, command=command, backend=backend, scheduler=scheduler, device=device, jobs=jobs,
                        quiet=asked.quiet)
+    return _show_study(report, out, command)
+
+# %% ../../nbs/82_app.cli.ipynb #f13ed925
+def _show_study(report, out, command):
+    "Show what a study found; raises `Failed` if some of its jobs did"
+    from mtssl.studies.study import best_rows
     show_problems(report['absent'], what='set')
     say(report['verdict'])
     show_scores(best_rows(report['summary'], report['ranking']).to_dict('records'),

@@ -79,11 +79,8 @@ def archive_packages(names # of packages
 # %% ../../nbs/18_music.debian.ipynb #3cc9b4d7
 def _is_whole(path, package):
     "Is the file the package, by its size and its checksum?"
-    if not path.is_file() or path.stat().st_size != package.bytes: return False
-    total = sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(2**20): total.update(block)
-    return total.hexdigest() == package.sha256
+    import pooch
+    return path.is_file() and path.stat().st_size == package.bytes and pooch.file_hash(str(path)) == package.sha256
 
 def get_package(package: Package, # from `archive_packages`
                 cache, # folder of packages; made if need be

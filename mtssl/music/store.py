@@ -135,6 +135,7 @@ def take_over(self: StoreWriter, store, first=0):
         self.db.executemany(add_samples, (r for r in rows if r['shard'] >= 0))
         self.db.executemany(add_track, rows)
 
+# %% ../../nbs/11_music.store.ipynb #7211a919
 @patch
 def _resume(self: StoreWriter):
     "Find the place where the next samples go"
@@ -180,6 +181,7 @@ def place(self: StoreWriter, track):
     self.listed += 1
     return self.listed if track.position is None else track.position
 
+# %% ../../nbs/11_music.store.ipynb #ed1ee029
 @patch
 def add(self: StoreWriter, track, position, samples, facts):
     "Enter a track and, if no other had them, its samples; a track without samples is entered with its problem"

@@ -93,13 +93,14 @@ def _drum_clips(files):
             yield dict(path=f'{folder.name}/{PurePosixPath(file).stem}.wav', group=f'{folder.name}, {instrument}', kit=folder.name,
                        drum=drum, file=f'{folder}/{file}', source=f'drumkits/{folder.name}.h2drumkit'), _hit(data)
 
-def _hit(data, shortest=.25):
-    "A hit as a mono file of 16 bits, with silence after one that is shorter than that [s]"
+def _hit(data):
+    "A hit as a mono file"
     with soundfile.SoundFile(io.BytesIO(data)) as file: wave, sr = file.read(dtype='float32', always_2d=True).mean(1), file.samplerate
-    return _as_file(np.pad(wave, (0, max(0, round(shortest * sr) - len(wave)))), sr)
+    return _as_file(wave, sr)
 
-def _as_file(wave, sr, kind='WAV'):
-    "A wave as the bytes of a 16-bit file"
+def _as_file(wave, sr, kind='WAV', shortest=.25):
+    "A wave as the bytes of a 16-bit file, with silence after one that is shorter than that [s]"
+    wave = np.pad(wave, (0, max(0, round(shortest * sr) - len(wave))))
     soundfile.write(file := io.BytesIO(), wave, sr, format=kind, subtype='PCM_16')
     return file.getvalue()
 
@@ -116,12 +117,7 @@ def _note_clips(files):
         if not path.endswith('.pat') or program >= 80 or families[program // 8] == 'ensemble': continue # of two patches only
         for k, note in enumerate(read_patch(data, path)):
             yield dict(path=f'{name}/{k:02}.wav', group=name, family=families[program // 8],
-                       pitch=pitch_classes[note.pitch % 12], midi=note.pitch, file=path), _note(note)
-
-def _note(note):
-    "A note as a file, with silence after one without a loop that is short"
-    wave = play(note)
-    return _as_file(np.pad(wave, (0, max(0, round(.25 * note.sr) - len(wave)))), note.sr)
+                       pitch=pitch_classes[note.pitch % 12], midi=note.pitch, file=path), _as_file(play(note), note.sr)
 
 # %% ../../nbs/62_probing.free_sets.ipynb #f115994f
 def excerpt_starts(seconds: float, # of the track

@@ -276,12 +276,13 @@ def score_text(row) -> str: # with value, low and high
 def wide(table: pd.DataFrame, # tidy, with task, value, low and high, such as that of `scores_table`
          rows: list = None, # columns that tell its rows apart; None: the names of `row_names`
          text=score_text # function of a line that gives a cell
-        ) -> pd.DataFrame: # indexed by `rows`, one column per task
+        ) -> pd.DataFrame: # indexed by `rows`, one column per task, their mean first
     "A table for reading: value and interval in one cell"
     if rows is None: table, rows = table.assign(features=row_names(table)), ['features']
     cells = table.assign(text=[text(r) for r in table.to_dict('records')]).pivot(index=rows, columns='task', values='text')
+    tasks = sorted(dict.fromkeys(table['task']), key=lambda task: task != 'mean') # the mean comes first, where no screen hides it
     order = pd.MultiIndex.from_frame(table[rows].drop_duplicates()) if len(rows) > 1 else list(dict.fromkeys(table[rows[0]]))
-    return cells.loc[order, list(dict.fromkeys(table['task']))].fillna('').rename_axis(columns=None)
+    return cells.loc[order, tasks].fillna('').rename_axis(columns=None)
 
 # %% ../../nbs/65_probing.probes.ipynb #d2b679d5
 def probe_amounts(features: dict, # as for `probe_all`

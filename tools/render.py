@@ -1,16 +1,16 @@
 """Render the notebooks into a website, without Quarto: nbdev processes them, pandoc writes their text, the rest is tools/site.
 
-    python tools/render.py            # into _docs/
+    python tools/render.py                       # into _docs/
     python tools/render.py FOLDER
+    python tools/render.py FOLDER faq 21_feat    # only pages of notebooks with one of these in their names, while one writes them
 
 Navigation and titles come from _quarto.yml, so a real Quarto gives the same pages. Formulas are MathML; the pages load nothing
 from elsewhere, and work from a folder as well as from a server. A link that leads nowhere fails the run.
 """
-import json, re, shutil, struct, sys
+import json, keyword, re, shutil, struct, subprocess, sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from html import escape
-from html.parser import HTMLParser
+from html import escape, unescape
 from pathlib import Path, PurePosixPath
 from string import Template
 from urllib.parse import unquote, urldefrag, urlparse
@@ -24,7 +24,10 @@ from nbdev.serve import proc_nbs
 from readme import body, output, root
 
 here = Path(__file__).resolve().parent
-options = ['--mathml', '--wrap=none']
+version = re.search(r'^version *= *(\S+)', (root/'settings.ini').read_text(encoding='utf-8'), re.M)[1]
+reader = 'markdown-smart+autolink_bare_uris'
+events = re.compile(r'\b(?:before|after)_(?:cancel_)?\w+:NoneType=None,?\s*') # what fastai's callbacks all take
+wrapped = re.compile(r'^```python$.*?^```$', re.S | re.M)
 number = re.compile(r'[-+−]?[\d.,]+ ?%?|nan|inf|')
 
 
@@ -90,9 +93,20 @@ def links(html, place, site, home):
     return re.sub(r'(?<!">)<code>(\d\d_[a-z][\w.]+)</code>', name, html)
 
 
+def pandoc(markdown):
+    "HTML of Markdown; formulas are MathML"
+    done = subprocess.run([pypandoc.get_pandoc_path(), '--from', reader, '--to', 'html5', '--mathml', '--wrap=none'], input=markdown.encode(), capture_output=True)
+    if done.returncode: sys.exit(done.stderr.decode())
+    return done.stdout.decode()
+
+
 def signature(markdown):
-    "Markdown of `show_doc`, its comments without the links that code cannot hold"
-    return re.sub(r'^```python$.*?^```$', lambda m: re.sub(r'\[`([^`]+)`\]\([^)]*\)', r'`\1`', m[0]), markdown, flags=re.S | re.M)
+    "Markdown of `show_doc`, its code without what it cannot hold or need not: links, the events that every callback takes, types that say nothing"
+    def plainer(match):
+        block = re.sub(r'\[`([^`]+)`\]\([^)]*\)', r'`\1`', match[0])
+        if 'after_create:NoneType' in block: block = re.sub(r'\(\s*\)', '()', events.sub('', block))
+        return re.sub(r':(?:Annotated|NoneType)\b', '', block)
+    return wrapped.sub(plainer, markdown)
 
 
 def symbols(soup):
@@ -101,6 +115,9 @@ def symbols(soup):
         box, line = link.parent.parent, link.parent
         heading = line.find_next_sibling()
         if link.get_text() != 'source' or heading is None or heading.name not in ('h2', 'h3', 'h4'): continue
+        if heading['id'].rpartition('.')[2].startswith('_'):  # its code stands beside it, and nobody calls it by this name
+            box.decompose()
+            continue
         box['class'] = ['symbol']
         heading.append(soup.new_tag('a', href=link['href'], attrs={'class': 'source'}, string='source'))
         heading.a['aria-label'] = f'Source of {heading["id"]}'
@@ -110,20 +127,45 @@ def symbols(soup):
 interval = re.compile(r'(\[[-+]?[\d.]+), ([-+]?[\d.]+\])') # that should not break between its ends
 
 
-def tables(soup):
-    "Tables scroll within themselves; columns of numbers stand to the right"
+def grid(table):
+    "The rows of a table as lists of its cells, those that span rows or columns in each place they fill"
+    rows, hanging = [], {}
+    for row in table.select('tr'):
+        cells, line = iter(row.find_all(['td', 'th'], recursive=False)), []
+        while True:
+            if len(line) in hanging:
+                cell, left = hanging.pop(len(line))
+                if left > 1: hanging[len(line)] = cell, left - 1
+                line.append(cell)
+            elif (cell := next(cells, None)) is not None:
+                wide, deep = (int(cell.get(k) or 1) for k in ('colspan', 'rowspan'))
+                for _ in range(wide):
+                    if deep > 1: hanging[len(line)] = cell, deep - 1
+                    line.append(cell)
+            else: break
+        rows.append((row.find_parent('thead') is not None, line))
+    return rows
+
+
+def tables(soup, title):
+    "Tables scroll within themselves; columns of numbers stand to the right; every table has a name of its own"
     for style in soup.select('style'): style.decompose()
-    for table in soup.select('table'):
+    for k, table in enumerate(soup.select('table'), 1):
         for cell in table.select('[style], [align]'): del cell['style'], cell['align']
         del table['border']
         for text in table.find_all(string=interval): text.replace_with(interval.sub('\\1,\u00a0\\2', text))
-        rows = [row.find_all(['td', 'th']) for row in table.select('tbody tr')]
-        for k in range(min(map(len, rows), default=0)):
-            column = [row[k] for row in rows]
-            if column[0].name == 'td' and any(c.get_text(strip=True) for c in column) and all(number.fullmatch(c.get_text(strip=True)) for c in column):
-                heads = [h[k] for h in (row.find_all(['td', 'th']) for row in table.select('thead tr')) if len(h) > k]
-                for cell in column + heads: cell['class'] = 'number'
-        table.wrap(soup.new_tag('div', attrs={'class': 'table', 'role': 'region', 'aria-label': 'Table'}))
+        for cell in table.select('thead th'):
+            if not cell.get_text(strip=True): cell.name = 'td'  # a header without a word says nothing to a screen reader
+        rows = grid(table)
+        heads, below = [r for head, r in rows if head], [r for head, r in rows if not head]
+        for k_column in range(min(map(len, below), default=0)):
+            column = [row[k_column] for row in below]
+            texts = [c.get_text(strip=True) for c in column]
+            if all(c.name == 'td' for c in column) and any(texts) and all(number.fullmatch(t) for t in texts):
+                for cell in column + [row[k_column] for row in heads if len(row) > k_column]: cell['class'] = 'number'
+        heading = table.find_previous(['h2', 'h3', 'h4'])
+        name = f'Table {k}: {plain(heading) if heading else title}'
+        table.wrap(soup.new_tag('div', attrs={'class': 'table', 'role': 'region', 'aria-label': name}))
 
 
 def figures(soup, folder, title):
@@ -134,7 +176,29 @@ def figures(soup, folder, title):
             sentence = re.split(r'(?<=[.?!:]) +', words.get_text(' ', strip=True))[-1] if words else ''
             image['alt'] = ' '.join(f'{heading.get_text() if heading else title}: {sentence}'.split())[:300]
         path = folder/image['src']
-        if path.suffix == '.png' and path.exists(): image['width'], image['height'] = struct.unpack('>II', path.read_bytes()[16:24])
+        if path.suffix == '.png' and path.exists(): image['width'], image['height'] = size(path.read_bytes())
+
+
+def size(png):
+    "Width and height of a picture in CSS pixels: 72 to the inch, as matplotlib's figures are meant"
+    width, height = struct.unpack('>II', png[16:24])
+    at = png.find(b'pHYs', 0, 300)
+    dots = struct.unpack('>I', png[at + 4:at + 8])[0] * .0254 if at > 0 else 72
+    return (round(v * 72 / dots) if dots > 100 else v for v in (width, height))
+
+
+def badges(soup):
+    "Pictures from elsewhere, such as a badge, as their words: a page loads nothing"
+    for image in soup.select('img[src^="http"]'):
+        if image.parent.name == 'a': image.parent['class'] = ['badge']
+        image.replace_with(image.get('alt', ''))
+
+
+def levels(soup):
+    "No level of headings is skipped: before the first h2, those of level 3 are of level 2"
+    for heading in soup.find_all(['h2', 'h3']):
+        if heading.name == 'h2': break
+        heading.name = 'h2'
 
 
 def code(soup):
@@ -165,31 +229,52 @@ def plain(tag):
     return ' '.join(''.join(t for t in tag.find_all(string=True) if not t.find_parent(class_=['anchor', 'source']) and t.parent.name != 'annotation').split())
 
 
+word = re.compile(r'--[a-z][\w-]+|[A-Za-z_]\w{2,}')
+common = {*keyword.kwlist, *dir(__builtins__), 'self', 'str', 'int'}
+
+
 def entries(soup, title, lead):
-    "What the search knows of a page: anchor, heading, whether it is a symbol, and the text below, code and outputs left out"
-    found = [['', title, 0, lead]]
-    for tag in soup.find_all(['h2', 'h3', 'h4', 'p', 'li', 'td']):
-        if tag.get('id') and tag.name[0] == 'h': found.append([tag['id'], plain(tag), int('symbol' in tag.parent.get('class', ())), ''])
+    "What the search knows of a page: anchor, heading, whether it is a symbol, the text below, and the words of the code below; outputs are left out"
+    found, seen = [['', title, 0, lead, '']], set()
+    for tag in soup.find_all(['h2', 'h3', 'h4', 'p', 'li', 'td', 'pre']):
+        if tag.get('id') and tag.name[0] == 'h':
+            found.append([tag['id'], plain(tag), int('symbol' in tag.parent.get('class', ())), '', ''])
+            seen = set()
+        elif tag.name == 'pre' and not tag.find_parent(class_='output'):
+            new = [w for w in dict.fromkeys(word.findall(tag.get_text())) if w not in seen | common]
+            seen |= set(new)
+            found[-1][4] = f'{found[-1][4]} {" ".join(new)}'.strip()
         elif tag.name in ('p', 'td') and not tag.find_parent(class_='output') or tag.name == 'li' and not tag.find('p'): found[-1][3] = f'{found[-1][3]} {plain(tag)}'.strip()
     return found
 
 
 def hero(soup, title, lead):
-    "The first screen of the home page: the promise; the first paragraph if it holds a picture; the links of the next if it begins with bold print, as buttons"
+    "The first screen of the home page: the promise; the first paragraph if it holds a picture; the links of the next if it begins with bold print, as buttons; then code and badges"
     words, picture = f'<h1>{escape(title)}</h1><p class="lead">{lead}</p>', soup.find(['p', 'figure'])
     if not (picture and picture.img and not picture.get_text(strip=True)): return words
     start = picture.find_next_sibling()
     if start is not None and start.name == 'p' and start.strong and start.contents[0] is start.strong:
-        ways = ''.join(str(a.extract()) for a in start.find_all('a'))
+        links, after = ''.join(str(a.extract()) for a in start.find_all('a')), start.find_next_sibling()
         start.strong.decompose()
-        words += f'<p class="start">{ways}</p><p>{start.decode_contents().strip(" ·" + chr(10))}</p>'
+        words += f'<p class="start">{links}</p><p>{start.decode_contents().strip(" ·" + chr(10))}</p>'
         start.decompose()
+        while after is not None and ('code' in after.get('class', ()) or after.find(class_='badge')):  # what to type, and badges
+            here, after = after, after.find_next_sibling()
+            words += str(here.extract())
     return f'<div class="hero"><div>{words}</div><div class="picture">{picture.extract().img}</div></div>'
+
+
+def ways(place, config):
+    "How to run a page: in Colab, or as a notebook of one's own"
+    repository, branch = config['repo-url'], config['repo-branch']
+    colab = f"{repository.replace('https://github.com', 'https://colab.research.google.com/github')}/blob/{branch}/nbs/{place}"
+    raw = f"{repository.replace('https://github.com', 'https://raw.githubusercontent.com')}/{branch}/nbs/{place}"
+    return f'<p class="ways"><a href="{colab}">Open in Colab</a><a href="{raw}" download>Download notebook</a></p>'
 
 
 def write(out, page, config, site, top, title, lead, content, **parts):
     "Fill the template of all pages"
-    own = {**dict(kind='page', extra='', toc='', around='', foot=escape(config['page-footer']['center']), picture='index_files/1.png'), **parts}
+    own = {**dict(kind='page', extra='', toc='', around='', version=version, foot=escape(config['page-footer']['center']), picture='index_files/1.png'), **parts}
     summary, name = escape(re.sub('[`*]|\\]\\([^)]*\\)|\\[', '', lead)), config['title']
     bar = ' '.join(anchor(address, text, page, top) for address, text, _ in listed(config['navbar']['left'], site, 'navbar'))
     own['picture'] = f"{config['site-url']}/{own['picture']}"
@@ -211,23 +296,26 @@ def render(place, folder, site, config, out):
         return f'{files.name}/{path.name}'
     def show(o, alt): return f"::: {{.output}}\n{signature(output(o, figure, lambda html: f'```{{=html}}{chr(10)}{html}{chr(10)}```', alt))}\n:::"
     title, lead, home = front['title'], str(front.get('description') or ''), place == 'index.ipynb'
-    html = pypandoc.convert_text(body(read_nb(folder/place), show)[1], 'html5', format='markdown-smart+autolink_bare_uris', extra_args=options)
+    said, html = pandoc(f'{lead}\n\n<!-- lead -->\n\n{body(read_nb(folder/place), show)[1]}').split('<!-- lead -->', 1)
+    said = said.strip().removeprefix('<p>').removesuffix('</p>')
     html = re.sub(r'<a href="#cb\d+-\d+" aria-hidden="true" tabindex="-1"></a>', '', links(html, place, site, config['site-url']))
+    html = re.sub(r'<span id="cb\d+-\d+">(.*)</span>(?=$|</code>)', r'\1', html, flags=re.M)  # a box round each line, of no use here
     soup = BeautifulSoup(html, 'html.parser')
     for link in soup.select('a[target]'): del link['target'], link['style']
+    badges(soup)
     symbols(soup)
-    tables(soup)
+    levels(soup)
+    tables(soup, title)
     figures(soup, (out/page).parent, title)
     code(soup)
     toc, index = sections(soup), entries(soup, title, lead)
     order, top = list(listed(config['sidebar']['contents'], site, 'sidebar')), relative('', page)
     at = next((k for k, (address, *_) in enumerate(order) if address == page), None)
     section = order[at][2] if at is not None else ''
-    said = pypandoc.convert_text(lead, 'html5', format='markdown-smart').strip().removeprefix('<p>').removesuffix('</p>')
     if home: content, toc = f'{hero(soup, title, said)}{soup}', ''
     else:
         crumbs = ''.join(f'<li>{c}</li>' for c in (f'<a href="{top}index.html">Home</a>', escape(section)) if c)
-        content = f'<nav aria-label="Breadcrumbs"><ol class="crumbs">{crumbs}</ol></nav>\n<h1>{escape(title)}</h1>\n<p class="lead">{said}</p>\n{soup}'
+        content = f'<nav aria-label="Breadcrumbs"><ol class="crumbs">{crumbs}</ol></nav>\n<h1>{escape(title)}</h1>\n<p class="lead">{said}</p>\n{ways(place, config)}\n{soup}'
     around = ''
     if at is not None:
         beside = [(order[k], name, word) for k, name, word in ((at - 1, 'prev', 'Previous'), (at + 1, 'next', 'Next')) if 0 <= k < len(order)]
@@ -251,16 +339,12 @@ def extras(site, config, out, found):
     (out/'robots.txt').write_text(f"User-agent: *\nAllow: /\nSitemap: {config['site-url']}/sitemap.xml\n", encoding='utf-8')
 
 
-class Links(HTMLParser):
+class Links:
     "Addresses a page points to, and the anchors it has"
     def __init__(self, html):
-        super().__init__()
-        self.targets, self.anchors = set(), {''}
-        self.feed(html)
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.anchors |= {attrs.get('id'), attrs.get('name')}
-        self.targets |= {attrs[k] for k in ('href', 'src') if attrs.get(k)}
+        found = [pair for tag in re.findall(r'<[a-z][^<>]*>', html) for pair in re.findall(r'\s(id|name|href|src)="([^"]*)"', tag)]
+        self.targets = {unescape(v) for k, v in found if k in ('href', 'src')} - {''}
+        self.anchors = {unescape(v) for k, v in found if k in ('id', 'name')} | {''}
 
 
 def shorten(out):
@@ -287,13 +371,17 @@ def broken(out, top):
             if not path.exists() or path in parsed and anchor not in parsed[path].anchors: yield f'{page.relative_to(out)} links to {target}, which is not there'
 
 
-def main(out):
-    with working_directory(root): folder = proc_nbs(force=True, n_workers=2)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    for name in 'site.css', 'site.js': shutil.copy(here/'site'/name, out)
-    if (root/'nbs/images').exists(): shutil.copytree(root/'nbs/images', out/'images')
+def main(out, only):
+    with working_directory(root): folder = proc_nbs(force=not only, n_workers=2)
+    if not only: shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in 'site.css', 'site.js', 'minisearch.js': shutil.copy(here/'site'/name, out)
+    if (root/'nbs/images').exists(): shutil.copytree(root/'nbs/images', out/'images', dirs_exist_ok=True)
     site, config = pages(folder), configuration()
+    if only:
+        for place in site:
+            if any(part in place for part in only): render(place, folder, site, config, out)
+        return
     with ProcessPoolExecutor(2) as workers: found = list(workers.map(partial(render, folder=folder, site=site, config=config, out=out), site))
     extras(site, config, out, found)
     shorten(out)
@@ -302,4 +390,4 @@ def main(out):
     print(f'{len(site)} pages in {out}')
 
 
-if __name__ == '__main__': main(Path(sys.argv[1] if len(sys.argv) > 1 else root/'_docs').resolve())
+if __name__ == '__main__': main(Path(sys.argv[1] if len(sys.argv) > 1 else root/'_docs').resolve(), sys.argv[2:])

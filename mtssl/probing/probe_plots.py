@@ -24,7 +24,7 @@ def plot_scores(scores: pd.DataFrame, # from `scores_table`
     "Bars with 95 % intervals, one panel per task; features named `chance` become a dashed line"
     tasks, chance = list(dict.fromkeys(scores['task'])), scores[scores['features'] == 'chance'].set_index('task')['value']
     rows = scores.assign(features=row_names(scores))[scores['features'] != 'chance']
-    size = 1.5 + 1.4 * len(tasks), .8 + height * rows['features'].nunique()
+    size = .8 + .075 * rows['features'].str.len().max() + 1.3 * len(tasks), .9 + height * rows['features'].nunique()
     figure, one_metric = Figure(figsize=size, layout='constrained'), scores['metric'].nunique() == 1
     axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
     for ax, task in zip(axes, tasks):
@@ -32,8 +32,8 @@ def plot_scores(scores: pd.DataFrame, # from `scores_table`
         reach = [r['value'] - r['low'], r['high'] - r['value']]
         ax.barh(r['features'], r['value'], xerr=reach, color='#7aa6c2', ecolor='#1b3a4b', height=.7)
         if task in chance: ax.axvline(chance[task], color='grey', linestyle='--', linewidth=1)
-        metric = '' if one_metric else scores.loc[scores['task'] == task, 'metric'].iloc[0]
-        ax.set(title=task, xlim=(min(0, r['low'].min()), 1), xlabel=metric)
+        ax.set(xticks=[0, .5, 1], xticklabels=['0', '.5', '1'], xlim=(min(0, r['low'].min()), 1))
+        ax.set_title(task if one_metric else f"{task}\n{scores.loc[scores['task'] == task, 'metric'].iloc[0]}", fontsize='medium')
     axes[0].invert_yaxis()
     if one_metric: figure.supxlabel(scores['metric'].iloc[0], fontsize='medium')
     return figure
@@ -62,7 +62,8 @@ def _confusions(result, ax):
     classes = sorted(set(truth) | set(said))
     ConfusionMatrixDisplay.from_predictions(truth, said, labels=classes, normalize='true', ax=ax,
                                             include_values=len(classes) <= 12,
-                                            values_format='.1f', xticks_rotation='vertical', cmap='Blues', colorbar=False)
+                                            values_format='.1f', text_kw=dict(fontsize=7), xticks_rotation='vertical',
+                                            cmap='Blues', colorbar=False)
 
 def _tags(result, ax):
     rows = class_scores(result)
@@ -87,7 +88,7 @@ def show(self: ProbeResult,
     "Confusions of classes (each true class, a row, sums to one; by scikit-learn), scores of tags, or predicted against true numbers"
     n = len(self.classes)
     draw, size = {'multi-label': (_tags, (4, .8 + .3 * n)), 'regression': (_numbers, (3.4, 3.2)), 'tempo': (_numbers, (3.4, 3.2))}.get(
-        self.type, (_confusions, (1.5 + .37 * n, 1 + .37 * n)))
+        self.type, (_confusions, (2.2 + .37 * n, 1.8 + .37 * n)))
     if ax is None: ax = Figure(figsize=size, layout='constrained').subplots()
     draw(self, ax)
     ax.set_title(f'{self.task} from {self.features}: {self.score}', fontsize='medium')
@@ -191,7 +192,7 @@ def plot_curves(table: pd.DataFrame, # tidy: task, metric, value, low, high and 
                ): # a matplotlib figure
     "Score against `x` with intervals"
     parts = list(table.groupby(panels, sort=False)) if panels else [(None, table)]
-    figure = Figure(figsize=(1.5 + 2.6 * len(parts), 3) if panels else (8, 3.4), layout='constrained')
+    figure = Figure(figsize=(3 + 2.6 * len(parts), 3) if panels else (8, 3.4), layout='constrained') # 3: the legend
     for ax, (name, rows) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts):
         _curve_panel(ax, rows, x, line, log)
         metric = rows['metric'].iloc[0]

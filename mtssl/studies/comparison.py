@@ -296,9 +296,10 @@ def plot_cost(summary: pd.DataFrame, # from `Comparison.summary`, of one task, w
         ax.errorbar(rows['cost'], rows['value'], reach, fmt='o', markersize=4, linewidth=.7, label=encoder)
     front = trained[_on_front(trained['cost'], trained['value'])].sort_values('cost')
     ax.plot(front['cost'], front['value'], color='grey', linewidth=1, drawstyle='steps-post', zorder=0, label='front')
-    for r in front.itertuples():
-        ax.annotate(f'{r.workers}, {r.weighting}', (r.cost, r.value), xytext=(4, 4), textcoords='offset points',
-                    fontsize=7)
+    for k, r in enumerate(front.itertuples(), 1): # numbers, at three heights: names would hide each other
+        ax.annotate(k, (r.cost, r.high), xytext=(0, 5 + 11 * (k % 3)), textcoords='offset points', fontsize=8, ha='center',
+                    arrowprops=dict(arrowstyle='-', linewidth=.4))
+        ax.plot([], [], ' ', marker=f'${k}$', color='black', label=f'{r.workers}, {r.weighting}')
     styles, free = [':', '--', '-.', (0, (1, 4)), (0, (5, 5)), (0, (3, 1, 1, 1))] * 9, summary['cost'].isna()
     for style, r in zip(styles, summary[free & (summary['features'] != 'chance')].itertuples()):
         ax.axhline(r.value, color='black', linewidth=.7, linestyle=style, label=r.features)

@@ -62,7 +62,7 @@ def fit(self: MusicEmbedder, X=None, y=None):
 def transform(self: MusicEmbedder,
               X # a path, a wave `[T]` at the encoder's sample rate, or a list, array or Series of them
              ) -> np.ndarray: # `[n, D]` float32
-    "One vector per item, in order; raises `AudioError` with the name of a broken file, unless `errors='nan'`"
+    "One vector per item, in order; raises `AudioError` with the name of a broken file, unless `errors='nan'`, when `problems_` tells what is wrong with which item"
     if not hasattr(self, 'encoder_'): self.fit()
     items, way = _as_items(X), (self.layers_, self.window, self.average)
     vectors = np.full((len(items), 2 * sum(self.sizes_[i] for i in self.layers_)), np.nan, 'float32')
@@ -75,6 +75,7 @@ def transform(self: MusicEmbedder,
         for n, vector in track(encoded, 'embed', total=len(missing), quiet=self.quiet):
             vectors[n] = vector
             if n in names: cache.put(names[n], vector)
+    self.problems_ = problems
     if problems: warnings.warn(f"{len(problems)} of {len(items)} could not be embedded and are rows of NaN: "
                                f"{' '.join(problems.values())}", stacklevel=2)
     if notes: warnings.warn(f"{len(notes)} of {len(items)} lack something: {' '.join(notes.values())}", stacklevel=2)

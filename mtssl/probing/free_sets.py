@@ -226,7 +226,8 @@ def hydrogen_drums(root=None, # the folder that `mtssl fetch hydrogen_drums` mad
 
     A group is an instrument of a kit, whose clips are hits of different strength; the column `kit` says which kit."""
     root, table = _labels('hydrogen_drums', root, partial)
-    table['split'] = fold_splits(fold_of(table['kit']), fold)
+    numbers = fold_of(table['kit'])
+    table = table.assign(fold=numbers, split=fold_splits(numbers, fold))
     return public_set('hydrogen_drums', root, table, ['drum'], partial)
 
 # %% ../../nbs/62_probing.free_sets.ipynb #6a8cc557
@@ -255,7 +256,8 @@ def freepats(root=None, # the folder that `mtssl fetch freepats` made; `None`: s
     for k, family in enumerate(sorted(set(table['family']))):
         rows = np.flatnonzero(table['family'] == family)
         numbers[rows] = (fold_of(table['group'].iloc[rows]) + k) % 5
-    return public_set('freepats', root, table.assign(split=fold_splits(numbers, fold)), ['family', 'pitch'], partial)
+    table = table.assign(fold=numbers, split=fold_splits(numbers, fold))
+    return public_set('freepats', root, table, ['family', 'pitch'], partial)
 
 # %% ../../nbs/62_probing.free_sets.ipynb #62001f92
 _patterns = lambda: dict(zip(free_packages()['package'], free_packages()['files']))

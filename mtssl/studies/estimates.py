@@ -21,10 +21,10 @@ from ..music.corpus import Corpus, build_corpus
 from ..music.synth.mix import synthesise
 from ..music.crops import corpus_dls
 from ..pretraining.learner import pretrain_learner
-from ..pretraining.runs import Settings
+from ..pretraining.settings import Settings
 from ..probing.stored_sets import with_names
 from .plan import Cell, Study, cell_settings, cells
-from .jobs import cpu_seconds
+from .jobs import absent_music, cpu_seconds
 
 # %% ../../nbs/73_studies.estimates.ipynb #88a4dbf3
 def cells_table(study: Study, out: Path) -> pd.DataFrame: # one row per combination: cells, finished, begun, failed
@@ -61,9 +61,12 @@ def time_cell(study: Study, cell: Cell, corpus: Corpus, epoch: int) -> float: # 
 # %% ../../nbs/73_studies.estimates.ipynb #9866e6b9
 def corpus_seconds(study: Study, store: Path) -> float:
     "Length of the music to pre-train on, decoded or not, s"
-    source = study.corpus
-    for known in store, Path(source):
-        if (known/'manifest.parquet').exists(): return Corpus(known).seconds
+    if (store/'manifest.parquet').exists(): return Corpus(store).seconds
+    if isinstance(study.corpus, list): return sum(_source_seconds(s) for s in study.corpus if s not in absent_music(study))
+    return _source_seconds(study.corpus)
+
+def _source_seconds(source):
+    if (Path(source)/'manifest.parquet').exists(): return Corpus(source).seconds
     if source.startswith('synth('):
         _, positional, given = parse_spec(source)
         return float(np.prod(([*positional, *(given[k] for k in ('clips', 'seconds') if k in given)] + [6.])[:2]))
@@ -82,7 +85,7 @@ def estimate(study: Study, out: Path, *, quiet: bool = False # no progress bar?
         waves = (wave for wave, _ in synthesise(20, s.seconds, s.sr, seed=0, jobs=1))
         sample = build_corpus(with_names(waves), Path(folder)/'corpus', s.sr, quiet=True)
         for r in track(list(table.itertuples()), 'time steps', quiet=quiet):
-            same = [Cell(r.encoder, r.workers, r.weighting, seed) for seed in study.seeds]
+            same = [c for c in cells(study) if (c.encoder, c.workers, c.weighting) == (r.encoder, r.workers, r.weighting)]
             known = [cpu_seconds(out/'cells'/c.name) for c in same if (out/'cells'/c.name/'lines.csv').exists()]
             cost = np.mean(known) if known else time_cell(study, same[0], sample, epoch)
             costs.append(dict(cpu_seconds=cost, source='measured' if known else 'timed'))
@@ -99,6 +102,7 @@ def plan_in_words(study: Study, table: pd.DataFrame, # from `estimate`
     to_do = table['cells'] - table['finished']
     axes = dict(encoder=study.encoders, weighting=study.weightings, seed=study.seeds) | {'worker set': study.workers}
     product_of = ' x '.join(_count(len(axes[k]), k) for k in ('encoder', 'weighting', 'worker set', 'seed'))
+    if study.blocks: product_of = f'{len(table)} combinations of {product_of.replace(" x ", ", ")}'
     state = ', '.join(f'{table[k].sum()} {k}' for k in ('finished', 'begun', 'failed') if table[k].sum())
     head = f"{product_of} = {table['cells'].sum()} cells{f' ({state})' if state else ''}, and {1 + len(study.encoders)} jobs for baselines.\n"
     if not to_do.sum(): return head + 'All cells are finished.'

@@ -18,22 +18,23 @@ from ..core.registry import parse_spec, split_names
 from ..core.checks import Limit, check_numbers, fits, limits
 from ..features.targets import targets
 from ..pretraining.workers import worker_names
-from ..pretraining.runs import Settings, check_settings
+from ..pretraining.settings import Settings, check_settings
 from ..probing.probe_models import probes
 from ..probing.probes import amount_name
 
 # %% ../../nbs/71_studies.plan.ipynb #b3a455a5
 @dataclass
 class Study:
-    "Choices to try in all combinations, and what every cell shares"
+    "Choices to try together, and what every cell shares"
     encoders: dict # label -> specification
     weightings: dict # label -> specification
     workers: dict # label -> names with commas between them
-    corpus: str # music to pre-train on: a folder, a corpus store, or such as 'synth(clips=1000, seconds=4)'
+    corpus: object # music to pre-train on: a folder, a corpus store, or such as 'synth(clips=1000, seconds=4)'; a list mixes several
     sets: list # labelled sets to probe on, as `labelled_set` reads them
     pretrain: dict = field(default_factory=dict) # fields of `Settings` that all cells share
     seeds: list = field(default_factory=lambda: [0]) # of crops and initial weights; each gives another cell
     baseline: dict = field(default_factory=dict) # encoder, workers and weighting to compare with; by default the first of each
+    blocks: list = field(default_factory=list) # which combinations to try, see `cells`; none: all
     probes: list = field(default_factory=lambda: ['linear']) # kinds of probe; the first decides
     amounts: list = field(default_factory=lambda: [1.]) # amounts of training clips, from few to many; the last decides
     random: int = 3 # random-initialised encoders per architecture
@@ -113,9 +114,9 @@ def _with_labels(key, choices):
 
 # %% ../../nbs/71_studies.plan.ipynb #57eb60ea
 _many = Limit(1, 1000, whole=True)
-_types = dict(corpus=str, sets=list, pretrain=dict, baseline=dict, probes=list, amounts=list,
+_types = dict(corpus=(str, list), sets=list, pretrain=dict, baseline=dict, blocks=list, probes=list, amounts=list,
               random=int, points=int, optional=bool, question=str)
-_type_names = {str: 'text', dict: 'a mapping', int: 'a whole number', bool: 'true or false', list: 'a list'}
+_type_names = {str: 'text', (str, list): 'text or a list', dict: 'a mapping', int: 'a whole number', bool: 'true or false', list: 'a list'}
 
 def _check_keys(given):
     "Raise `ValueError` for keys that a study has not or lacks, and for values of another type"
@@ -129,6 +130,29 @@ def _check_keys(given):
         if k in given and (not isinstance(given[k], kind) or kind is int and isinstance(given[k], bool)):
             raise ValueError(f"{k} must be {_type_names[kind]}, and is {given[k]!r}.")
 
+# %% ../../nbs/71_studies.plan.ipynb #6641b55c
+_axes = dict(encoders='encoder', workers='workers', weightings='weighting') # key of a study -> field of a cell
+
+def _seeds(given):
+    "A number of seeds, or seeds, as a list; raises `ValueError` for others"
+    if isinstance(given, int) and not isinstance(given, bool):
+        check_numbers(dict(seeds=_many), seeds=given)
+        return list(range(given))
+    if isinstance(given, list) and given and len(set(map(str, given))) == len(given) and all(fits(s, limits['seed']) for s in given): return given
+    raise ValueError(f'seeds must be how many, or different whole numbers from 0, and is {given}.')
+
+def _read_block(block, given):
+    "A block with lists of labels, those of `alone` and `without` expanded; raises `ValueError` for what is no choice of the study"
+    if not isinstance(block, dict): raise ValueError(f'A block is a mapping from encoders, workers, weightings or seeds to lists, not {block!r}.')
+    if odd := set(block) - {*_axes, 'seeds'}: raise ValueError(f"A block has no key {min(map(str, odd))!r}; it has {', '.join(_axes)}, seeds.")
+    whole = {}
+    for k in _axes.keys() & block.keys():
+        labels = [str(x) for x in (block[k] if isinstance(block[k], list) else [block[k]])]
+        for label in labels:
+            if label not in given[k]: raise ValueError(f"blocks: there is no {label!r} among the {k} of the study: {', '.join(given[k])}.")
+        whole[k] = [x for label in labels for x in (expand_workers({label: given[k][label]}) if k == 'workers' else [label])]
+    return whole | (dict(seeds=_seeds(block['seeds'])) if 'seeds' in block else {})
+
 # %% ../../nbs/71_studies.plan.ipynb #839f7519
 def make_study(given: dict, # what the file says
                root=None # the folder that `{root}` in `corpus` and `sets` stands for
@@ -136,22 +160,20 @@ def make_study(given: dict, # what the file says
     "The study that a mapping describes; raises `ValueError` with one sentence for what cannot be"
     _check_keys(given)
     given = given | {k: _with_labels(k, given[k]) for k in ('encoders', 'weightings', 'workers')}
+    given['blocks'] = [_read_block(block, given) for block in given.get('blocks', [])]
     given['workers'] = expand_workers(given['workers'])
-    if isinstance(seeds := given.get('seeds'), int):
-        check_numbers(dict(seeds=_many), seeds=seeds)
-        given['seeds'] = list(range(seeds))
-    if '{root}' in given['corpus'] + ' '.join(map(str, given['sets'])):
+    if 'seeds' in given: given['seeds'] = _seeds(given['seeds'])
+    if '{root}' in str([given['corpus'], given['sets']]):
         if root is None: raise ValueError('This study reads data below a folder of yours; name it with --root.')
-        fill = lambda text: str(text).replace('{root}', str(root))
-        given |= dict(corpus=fill(given['corpus']), sets=[fill(s) for s in given['sets']])
+        fill = lambda x: [*map(fill, x)] if isinstance(x, list) else str(x).replace('{root}', str(root))
+        given |= {k: fill(given[k]) for k in ('corpus', 'sets')}
     check_study(study := Study(**given))
     return study
 
 # %% ../../nbs/71_studies.plan.ipynb #f916d6e2
 def check_study(study: Study):
     "Raise `ValueError` for numbers and names that cannot be"
-    if not study.seeds or not all(fits(s, limits['seed']) for s in study.seeds) or len(set(study.seeds)) < len(study.seeds):
-        raise ValueError(f'seeds must be how many, or different whole numbers from 0, and is {study.seeds}.')
+    _seeds(study.seeds)
     for amount in study.amounts: amount_name(amount)
     for kind in study.probes: probes[kind]
     if not study.amounts or not study.probes: raise ValueError('amounts and probes must name one or more.')
@@ -194,8 +216,13 @@ class Cell:
     def facts(self): return dict(features=self.row, kind='pre-trained', **asdict(self))
 
 def cells(study: Study) -> list: # of `Cell`
-    "All cells of a study, the first seed of each before the second of any"
-    return [Cell(e, k, w, s) for s, e, k, w in product(study.seeds, study.encoders, study.workers, study.weightings)]
+    "All cells of a study, or those of its blocks; the first seed of each before the second of any"
+    whole = dict(encoders=study.encoders, workers=study.workers, weightings=study.weightings)
+    few = {k: [study.baseline[own]] for k, own in _axes.items()} # where a block does not say
+    blocks = [few | dict(seeds=study.seeds) | b for b in study.blocks] or [whole | dict(seeds=study.seeds)]
+    found = {Cell(e, k, w, s): i for b in blocks for i, s in enumerate(b['seeds'])
+             for e, k, w in product(b['encoders'], b['workers'], b['weightings'])}
+    return sorted(found, key=found.get)
 
 def cell_settings(study: Study, cell: Cell) -> dict: # for `pretrain`
     "The settings of a cell's pre-training"

@@ -23,7 +23,7 @@ from ..probing.baselines import row_titles
 from .comparison import Comparison, interaction_in_words, judged, plot_cost, plot_heat, plot_interaction, plot_left_out, signed
 from .plan import Study, target_contrasts
 from .cluster import connect
-from .jobs import cpu_seconds, jobs_of, load_job, study_corpus, study_sets
+from .jobs import absent_music, cpu_seconds, jobs_of, load_job, study_corpus, study_sets
 from .running import process_count, run_jobs
 
 # %% ../../nbs/73_studies.study.ipynb #d88c94e0
@@ -184,7 +184,8 @@ def _introduction(report):
     s = report['study']
     seeds = f"{len(s['seeds'])} seed{'s' * (len(s['seeds']) > 1)}"
     return (f"{len(s['encoders'])} encoders, {len(s['weightings'])} weightings and {len(s['workers'])} worker sets, "
-            f"each combination pre-trained with {seeds} on {s['corpus']}, frozen, "
+            f"{'chosen combinations' if s.get('blocks') else 'each combination'} pre-trained with {seeds} on "
+            f"{' and '.join(s['corpus']) if isinstance(s['corpus'], list) else s['corpus']}, frozen, "
             f"and probed ({s['probes'][0]}) on {', '.join(s['sets'])}; "
             f"{report['cpu_seconds'] / 60:.0f} CPU minutes.")
 
@@ -283,7 +284,9 @@ def run_study(study: Study, # from `read_study` or `make_study`
         check_folder(study, out)
         record_study(study, out)
         sets, absent = study_sets(study, out, processes, quiet)
-        study_corpus(study.corpus, out/'data'/'corpus', study.settings.sr, processes, quiet)
+        absent |= (silent := absent_music(study) if study.optional else {})
+        music = [s for s in study.corpus if s not in silent] if silent else study.corpus
+        study_corpus(music, out/'data'/'corpus', study.settings.sr, processes, quiet)
         run_jobs(jobs_of(study, out, device), processes, quiet, cluster, out)
         return write_study_report(study, out, command, absent,
                                   {name: dataset.left_out for name, dataset in sets.items()})

@@ -1,2 +1,2 @@
 """Views, workers, weightings and training; importing any room registers all weightings."""
-from . import gradient_weighting
+from . import floors, gradient_weighting

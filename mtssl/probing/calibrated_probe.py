@@ -88,7 +88,7 @@ def _as_result(type, said, y, classes, about, **facts):
     predictions = about[there].reset_index(drop=True).join(pd.DataFrame(p))
     return ProbeResult(metric=task_types[type][0], type=type, predictions=predictions, **facts)
 
-# %% ../../nbs/69_probing.calibrated_probe.ipynb #691ed73f
+# %% ../../nbs/69_probing.calibrated_probe.ipynb #4d4e6713
 def _heated(answers, p, temperature):
     "Probabilities with their scores divided by the temperature"
     p = np.clip(p, 1e-3, 1 - 1e-3)

@@ -19,6 +19,7 @@ _front_door = {
     'mtssl.probing.labelled': ('datasets',),
     'mtssl.probing.datasets': ('labelled_set',),
     'mtssl.probing.probes': ('probe', 'probe_all'),
+    'mtssl.probing.classifier': ('Classifier',),
     'mtssl.studies.plan': ('read_study',),
     'mtssl.studies.study': ('run_study',),
 }

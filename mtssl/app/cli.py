@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'corpus_app', 'about', 'info', 'doctor', 'demo', 'synth', 'fetch', 'left_out', 'show_corpus', 'show_store',
            'show_passed_over', 'build_store', 'join_store', 'check_store', 'pretrain', 'embed', 'export', 'similar',
-           'probe', 'study', 'main']
+           'classify', 'probe', 'study', 'main']
 
 # %% ../../nbs/82_app.cli.ipynb #09e1a89e
 import os
@@ -439,6 +439,60 @@ def similar(model: Model,
     if not nearest['tracks']: raise Failed(f'There is no other track in {source}.', nearest)
     show_table([dict(cosine=f"{t['cosine']:.3f}", track=t['path']) for t in nearest['tracks']])
     return nearest
+
+# %% ../../nbs/82_app.cli.ipynb #c1a55e01
+_Labels = Annotated[Path, typer.Argument(metavar='LABELS',
+                    help='A CSV with a column path and columns of labels, a folder with one sub-folder per class, or a '
+                         'classifier that --save wrote.')]
+_Tasks = Annotated[Optional[list[str]], typer.Option('--task', metavar='COLUMN[:TYPE]',
+                   help='A column of labels; of numbers with its type, as in bpm:tempo (or regression, key, multi-label). '
+                        'Several times for several; by default all columns of classes and tags.')]
+
+def _named_tasks(texts): # column -> type, or None
+    from mtssl.probing.labelled import task_types
+    read = lambda text: (text.rpartition(':')[::2] if text.rpartition(':')[2] in task_types else (text, 'single-label'))
+    return dict(map(read, texts)) if texts else None
+
+# %% ../../nbs/82_app.cli.ipynb #c1a55e02
+@app.command(rich_help_panel='Use', stopped='Finished vectors are kept beside {out}; the same command goes on.',
+             examples=['mtssl classify runs/mine labels.csv ~/Music --out predictions.csv',
+                       'mtssl classify runs/mine labels.csv ~/Music --task genre --task bpm:tempo --playlists lists --save genres',
+                       'mtssl classify genres genres ~/Other --out other.parquet --threshold 0.7'])
+def classify(model: Model, labels: _Labels,
+             source: Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder of audio, or embeddings that `mtssl embed` wrote.')],
+             out: Out('The file to write: .csv or .parquet; the report and the tracks to label next go beside it.') = Path('predictions.csv'),
+             task: _Tasks = None,
+             root: Annotated[Optional[Path], typer.Option(help="Folder that paths in the table are relative to; by default the table's own, or FOLDER.")] = None,
+             probe: Annotated[str, typer.Option('--probe', help='Kinds of probe to choose from: linear, knn, mlp.')] = 'linear,knn',
+             threshold: Annotated[float, typer.Option(help='Least probability of an answer; below it the answer is left empty.')] = .5,
+             following: Annotated[int, typer.Option('--next', min=0, help='Tracks to name for labelling next.')] = 20,
+             playlists: Out('Folder for one M3U playlist per class.', Optional[Path], '--playlists') = None,
+             save: Out('Folder for the classifier, which can be used in place of LABELS and shared.', Optional[Path], '--save') = None,
+             embeddings: Out('File of vectors, made or brought up to date; by default beside --out.', Optional[Path], '--embeddings') = None,
+             layers: Layers = None, window: Window = 60.,
+             seed: Annotated[int, typer.Option(help='Of folds and weights.')] = 0,
+             device: Device = None, jobs: Jobs = None):
+    "Label a collection from a few labels: answers with probabilities, playlists, what to label next; again, only what is new."
+    from mtssl.probing.predictions import classify_collection
+    done = classify_collection(model, labels, source, out, tasks=_named_tasks(task), root=root, probe=probe, threshold=threshold, following=following,
+                               playlists=playlists, save=save, embeddings=embeddings, layers=chosen_layers(layers), window=window, seed=seed,
+                               device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
+    return _show_answers(done)
+
+# %% ../../nbs/82_app.cli.ipynb #c1a55e03
+def _show_answers(done):
+    "Say how good the answers are, how many there are, what to label next, and what was left out"
+    from mtssl.probing.judgement import score_in_words
+    for problems, what in (done['left_out'], 'file'), (done['labels_left_out'], 'labelled file'), (done['skipped'], 'task'): show_problems(problems, what=what)
+    _show_notes(done['notes'])
+    show_passed_over(done['passed_over'])
+    for row in [] if done['scores'] is None else done['scores'].to_dict('records'): say(score_in_words(row) + '.')
+    if done['answers']: show_table([dict(task=a['task'], answer='not sure' if a['answer'] is None else a['answer'], tracks=f"{a['tracks']:,}") for a in done['answers']])
+    rows = done['following'][['path', 'doubt']].head(5).to_dict('records')
+    if rows: show_table([{'to label next': r['path'], 'doubt': f"{r['doubt']:.2f}"} for r in rows])
+    say(f"{done['out']}: {done['tracks']:,} tracks, {done['new']:,} embedded anew")
+    for path in filter(None, [done['next'], done['report'], done['saved'], *done['playlists'][:1]]): say(f'{path}')
+    return {k: v for k, v in done.items() if k != 'following'}
 
 # %% ../../nbs/82_app.cli.ipynb #a8208a7b
 def _finetuned(model, labelled, amounts, device):

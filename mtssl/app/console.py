@@ -224,10 +224,11 @@ def _named_path(text):
     return Path(text)
 
 def Out(what: str, # is written there
-        kind=Path # `Optional[Path]` where there need be none
+        kind=Path, # `Optional[Path]` where there need be none
+        option: str = '--out' # another option that names what is written
        ):
     "The type of an option `--out`"
-    return Annotated[kind, typer.Option('--out', help=what, parser=_named_path, metavar='<path>')]
+    return Annotated[kind, typer.Option(option, help=what, parser=_named_path, metavar='<path>')]
 
 # %% ../../nbs/80_app.console.ipynb #2326f9a6
 def chosen_layers(text: Optional[str]): # None, 'each', or a list of numbers

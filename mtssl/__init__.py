@@ -16,6 +16,7 @@ _front_door = {
     'mtssl.pretraining.learner': ('pretrain_learner',),
     'mtssl.pretraining.runs': ('pretrain', 'resume'),
     'mtssl.embedding.embedder': ('MusicEmbedder',),
+    'mtssl.embedding.maps': ('music_map',),
     'mtssl.probing.labelled': ('datasets',),
     'mtssl.probing.datasets': ('labelled_set',),
     'mtssl.probing.probes': ('probe', 'probe_all'),

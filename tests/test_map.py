@@ -1,0 +1,201 @@
+"""`mtssl map` with the installed wheel, and its page in a headless browser, with sound: points, search, neighbours, lasso, keys, a telephone.
+
+The browser is `MTSSL_BROWSER` (a failure if it is not there), else `chromium` or `google-chrome` on PATH; without one, its tests are skipped.
+"""
+import csv, json, os, re, shutil, time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import mtssl
+
+flags = '--no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync --ignore-gpu-blocklist --use-angle=swiftshader --enable-unsafe-swiftshader'.split()
+rate = 16_000
+
+
+@pytest.fixture(scope='module')
+def maps(installed, tmp_path_factory):
+    "A folder of 18 tones with names that are hard to write into a page, a broken file, tables, and two maps: one that plays the files, one that plays excerpts"
+    from mtssl.encoding.encoder import encoders
+    folder = tmp_path_factory.mktemp('map')
+    for i in range(18):
+        path = folder/'my music'/['low', 'high', "it's </script> & #1"][i % 3]/f'{i:02} song 100%.{"ogg" if i % 2 else "wav"}'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wave = .3 * np.sin(2 * np.pi * (150 * 2 ** (i % 3 + i / 30)) * np.arange(2 * rate) / rate)
+        soundfile.write(path, wave, rate)
+    (folder/'my music/broken.mp3').write_text('no music')
+    paths = sorted(p.relative_to(folder/'my music').as_posix() for p in folder.rglob('*song*'))
+    with open(folder/'labels.csv', 'w', newline='') as file:
+        csv.writer(file).writerows([('path', 'mood', 'BPM', 'remark'), *((p, 'calm' if i % 2 else 'wild', 60 + 5.5 * i, f'take {i}') for i, p in enumerate(paths[:16]))])
+    (folder/'predictions.csv').write_text('path,genre,genre confidence,genre p(folk)\n' + ''.join(f'"{p}",{"folk" if "low" in p else "rock"},0.{i + 10},0.5\n' for i, p in enumerate(paths)))
+    encoders.make('tcn(width=16, blocks=2)').save_pretrained(folder/'model')
+    done = mtssl(installed, 'map', 'model', 'my music', '--out', 'map.html', '--labels', 'labels.csv', '--predictions', 'predictions.csv', '--layout', 'umap', '--device', 'cpu', '--json', cwd=folder)
+    again = mtssl(installed, 'map', 'model', 'my music', '--out', 'away/share.html', '--embeddings', 'map.npz', '--excerpts', 1, '--no-links', '--device', 'cpu', '--json', cwd=folder)
+    return SimpleNamespace(folder=folder, paths=paths, done=done, again=again, first=json.loads(done.stdout), second=json.loads(again.stdout))
+
+
+@pytest.fixture(scope='module')
+def browser():
+    "A headless browser of the system, with WebGL in software"
+    wanted = os.environ.get('MTSSL_BROWSER')
+    found = shutil.which(wanted) if wanted else shutil.which('chromium') or shutil.which('google-chrome')
+    if not found and wanted: pytest.fail(f'MTSSL_BROWSER is {wanted}, and there is no such program.')
+    if not found: pytest.skip('no chromium or google-chrome on PATH')
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=found, args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_map(browser, maps):
+    "Opens a page from its folder; whatever goes wrong in it, or asks for anything but the page and the music, fails the test"
+    opened, wrong = [], []
+    def show(name, **how):
+        context = browser.new_context(**dict(viewport=dict(width=1280, height=800), accept_downloads=True, **how))
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on('console', lambda m: wrong.append(m.text) if m.type in ('error', 'warning') else None)
+        page.on('pageerror', lambda e: wrong.append(str(e)))
+        page.on('request', lambda r: None if r.url.startswith(('data:', 'blob:', maps.folder.as_uri())) else wrong.append(f'it asks for {r.url}'))
+        page.goto((maps.folder/name).as_uri())
+        page.wait_for_selector('[data-ready]', state='attached')
+        opened.append(context)
+        return page
+    yield show
+    for context in opened: context.close()
+    assert not wrong, '\n'.join(wrong)
+
+
+def spot(page, name):
+    "Where on the screen the track is whose path holds `name`"
+    return page.evaluate('''name => { const i = JSON.parse(document.getElementById('data').textContent).names.findIndex(n => n.includes(name))
+        const r = document.getElementById('map').getBoundingClientRect(), [x, y] = musicMap.pixelOf(i); return [r.left + x, r.top + y] }''', name)
+
+
+playing = "() => { const a = document.getElementById('audio'); return a.currentTime > .2 && !a.error && a.webkitAudioDecodedByteCount > 0 }"
+
+
+def test_command(maps):
+    "What is said, reused, and written; nothing of this machine in the page"
+    assert (maps.first['tracks'], maps.first['new'], maps.second['new']) == (18, 18, 0)
+    assert maps.first['columns'] == ['folder', 'mood', 'BPM', 'remark', 'genre', 'genre confidence'] and 'broken.mp3' in maps.done.stderr
+    for name, done in ('map.html', maps.first), ('away/share.html', maps.second):
+        text = (maps.folder/name).read_text()
+        assert len(text.encode()) == done['bytes'] < 2e6 and str(maps.folder) not in text and "default-src 'none'" in text
+        assert not re.search(r'<(?:script|link|img|iframe)[^>]+(?:src|href)=', text.split('<script type="application/json"')[0])
+
+
+def test_points(maps, open_map):
+    "Each track is drawn where the page says it is, by WebGL, coloured by the predictions; hovering names it"
+    page = open_map('map.html')
+    assert '18 tracks, 1 could not be read' in page.inner_text('#facts') and page.evaluate('!!musicMap.view().canvas_view.webgl')
+    assert [b.inner_text() for b in page.locator('#legend .text').all()] == ['rock', 'folk'] and page.locator('#colour option').count() == 5
+    assert page.input_value('#colour') == '4' and page.get_by_role('button', name='UMAP').get_attribute('aria-pressed') == 'true'
+    from PIL import Image
+    import io
+    x, y = spot(page, '03 song')
+    r, g, b = Image.open(io.BytesIO(page.screenshot())).convert('RGB').getpixel((round(x), round(y)))
+    assert max(r, g, b) - min(r, g, b) > 40, 'there is no point where a track should be'
+    page.mouse.move(x, y)
+    page.locator('#tip', has_text='song').wait_for()
+    assert 'genre: ' in page.inner_text('#tip')
+    page.get_by_role('button', name='PCA').click()
+    assert 'PCA' in page.inner_text('#facts')
+    page.select_option('#colour', label='BPM')
+    assert page.inner_text('#low') == '60' and page.inner_text('#unknown').startswith('2 without')
+
+
+def test_sound(maps, open_map):
+    "A click plays the file and lists the most alike, nearest first; a click on one of them plays that; what is no sound is said"
+    page = open_map('map.html')
+    page.mouse.click(*spot(page, '04 song'))
+    page.wait_for_function(playing)
+    assert 'song' in page.inner_text('#name') and page.locator('#near button').count() == 10
+    cosines = [float(t) for t in page.locator('#near .cosine').all_inner_texts()]
+    assert cosines == sorted(cosines, reverse=True)
+    first = page.locator('#near .text span').first.inner_text()
+    page.locator('#near button').first.click()
+    assert page.inner_text('#name') == first
+    page.wait_for_function(playing)
+    assert page.locator('#about dd').last.inner_text() in maps.paths
+
+
+def test_excerpts(maps, open_map):
+    "A page elsewhere plays what it holds, and leads to no file"
+    page = open_map('away/share.html')
+    page.mouse.click(*spot(page, '05 song'))
+    page.wait_for_function(playing)
+    assert page.locator('#open').is_hidden() and page.evaluate("document.getElementById('audio').src").startswith('data:audio/webm')
+
+
+def test_search_and_keys(maps, open_map):
+    "Everything by keys: search, play, move, neighbours, list; all shown again"
+    page = open_map('map.html')
+    page.keyboard.press('/')
+    page.keyboard.type('low song 03')
+    page.locator('#found [role=option]').first.wait_for()
+    assert page.inner_text('#count') == '1 found' and page.evaluate('musicMap.state.found.size') == 1
+    page.keyboard.press('Enter')
+    page.wait_for_function(playing)
+    page.keyboard.press('Escape')
+    assert page.evaluate('musicMap.state.found') is None
+    page.locator('#map').focus()
+    before = page.inner_text('#name')
+    for key in 'ArrowRight', 'ArrowLeft', 'ArrowUp', 'ArrowDown': page.keyboard.press(key)
+    assert page.inner_text('#name') != before or page.evaluate('musicMap.state.current') >= 0
+    page.keyboard.press('1')
+    page.keyboard.press('a')
+    assert page.inner_text('#number') == '1'
+    page.keyboard.press('Enter')
+    page.wait_for_function(playing)
+    page.keyboard.press(' ')
+    assert page.evaluate("document.getElementById('audio').paused")
+    page.keyboard.press('?')
+    page.locator('#keys').wait_for()
+    page.keyboard.press('Escape')
+    page.keyboard.type('xyz')
+    page.locator('#legend button').first.click()
+    shown = page.inner_text('#keep')
+    page.locator('#keep').click()
+    assert int(re.search(r'\d+', shown)[0]) >= 6 and page.evaluate('musicMap.state.list.size') >= 6
+
+
+def test_lasso(maps, open_map):
+    "A lasso round everything makes a list, which is saved as a playlist and as a table"
+    page = open_map('map.html')
+    page.get_by_role('button', name='Lasso').click()
+    stage = page.locator('#map').bounding_box()
+    left, top, right, bottom = stage['x'] + 2, stage['y'] + 48, stage['x'] + stage['width'] - 2, stage['y'] + stage['height'] - 2
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in (right, top), (right, bottom), (left, bottom), (left, top + 2): page.mouse.move(x, y, steps=6)
+    page.mouse.up()
+    page.wait_for_function('musicMap.state.list.size === 18')
+    def saved(name):
+        with page.expect_download() as got: page.get_by_role('button', name=name).click()
+        path = maps.folder/f'saved {got.value.suggested_filename}'
+        got.value.save_as(path)
+        return path
+    lines = [line for line in saved('Playlist').read_text().splitlines() if line[:1] != '#']
+    assert sorted(lines) == [f'my music/{p}' for p in maps.paths] and all((maps.folder/line).is_file() for line in lines)
+    with open(saved('CSV'), newline='') as file: rows = list(csv.DictReader(file))
+    assert {r['path']: r['genre'] for r in rows}[maps.paths[0]] in ('folk', 'rock') and sorted(r['path'] for r in rows) == maps.paths
+    page.get_by_role('button', name='Clear').click()
+    assert page.inner_text('#number') == '0'
+
+
+def test_telephone_and_dark(maps, open_map):
+    "A tap plays; nothing is wider than the screen; the dark is the system's until the button is pressed"
+    page = open_map('map.html', has_touch=True, color_scheme='dark')
+    page.set_viewport_size(dict(width=390, height=844))
+    ground = 'getComputedStyle(document.body).backgroundColor'
+    dark = page.evaluate(ground)
+    page.wait_for_function('document.scrollingElement.scrollWidth <= 390')
+    page.wait_for_timeout(300)
+    page.touchscreen.tap(*spot(page, '06 song'))
+    page.wait_for_function(playing)
+    page.locator('#theme').click()
+    assert page.evaluate(ground) != dark

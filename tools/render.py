@@ -8,6 +8,7 @@ Navigation and titles come from _quarto.yml, so a real Quarto gives the same pag
 from elsewhere, and work from a folder as well as from a server. A link that leads nowhere fails the run.
 """
 import json, keyword, re, shutil, struct, subprocess, sys
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from html import escape, unescape
@@ -327,11 +328,20 @@ def render(place, folder, site, config, out):
     return [page, title, section], index
 
 
+def telling(index):
+    "Of the words of code, leave those that lead somewhere: not short, not in the text beside them, and in fewer than 60 places"
+    places = Counter(w for *_, code in index for w in set(code.split()))
+    for entry in index:
+        text = entry[3].lower()
+        entry[4] = ' '.join(w for w in entry[4].split() if len(w) > 3 and places[w] < 60 and w.lower() not in text)
+
+
 def extras(site, config, out, found):
     "What belongs to the whole site: the search's index, the page for what is not there, and what search engines read"
     top = urlparse(config['site-url']).path + '/'
     missing = '<h1>Not found</h1>\n<p class="lead">There is no such page here.</p>\n<p>Search above (press <kbd>/</kbd>), or start at the <a href="{0}index.html">home page</a>.</p>'
     write(out, '404.html', config, site, top, 'Not found', 'There is no such page here.', missing.format(top), extra='<meta name="robots" content="noindex">\n')
+    telling([entry for _, own in found for entry in own])
     index = dict(pages=[page for page, _ in found], entries=[[k, *entry] for k, (_, own) in enumerate(found) for entry in own])
     (out/'search.js').write_text(f"window.searchIndex = {json.dumps(index, ensure_ascii=False, separators=(',', ':'))}\n", encoding='utf-8')
     urls = ''.join(f"<url><loc>{config['site-url']}/{page}</loc></url>\n" for (page, *_), _ in found)
@@ -371,6 +381,14 @@ def broken(out, top):
             if not path.exists() or path in parsed and anchor not in parsed[path].anchors: yield f'{page.relative_to(out)} links to {target}, which is not there'
 
 
+def maps(out):
+    "The maps of collections whose points, neighbours and excerpts are kept in nbs/maps, each a page by itself"
+    from mtssl.embedding.map_page import write_map_page
+    for path in sorted((root/'nbs/maps').glob('*.json')):
+        kept = json.loads(path.read_text(encoding='utf-8'))
+        write_map_page(out/'maps'/f'{path.stem}.html', kept['title'], kept['data'])
+
+
 def main(out, only):
     with working_directory(root): folder = proc_nbs(force=not only, n_workers=2)
     if not only: shutil.rmtree(out, ignore_errors=True)
@@ -385,6 +403,7 @@ def main(out, only):
     with ProcessPoolExecutor(2) as workers: found = list(workers.map(partial(render, folder=folder, site=site, config=config, out=out), site))
     extras(site, config, out, found)
     shorten(out)
+    maps(out)
     problems = list(broken(out, urlparse(config['site-url']).path + '/'))
     if problems: sys.exit('\n'.join(problems))
     print(f'{len(site)} pages in {out}')

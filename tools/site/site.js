@@ -79,18 +79,21 @@ const same = [ // other words for the same thing, each line a group; those of se
   ['song', 'track'], ['learning rate', 'lr'], ['epochs', 'epoch'], ['sample rate', 'samplerate', 'sr'], ['classify', 'classification', 'classifier'], ['tag', 'tagging'], ['beat', 'beats', 'tempo'], ['checkpoint', 'resume'],
   ['mp4', 'm4a', 'aac'], ['error', 'troubleshooting', 'wrong'], ['visualize', 'visualise', 'plot', 'map'], ['playlist', 'similar'], ['tensorboard', 'wandb', 'mlflow', 'log'], ['dataset', 'labelled set', 'data set'],
   ['loss weight', 'weighting'], ['reproduce', 'seed'], ['cli', 'command line', 'command'], ['crash', 'killed', 'interrupted', 'resume'], ['slow', 'speed', 'faster'], ['onnx', 'export'], ['bibtex', 'cite', 'citation'],
-  ['m1', 'mps', 'apple', 'mac', 'macos'], ['docker', 'install'], ['uninstall', 'install'], ['random init', 'random-initialised', 'baseline'], ['pretrain', 'pre-train', 'pretraining', 'pre-training'], ['kaggle', 'colab'],
+  ['custom', 'own', 'extend', 'extending'], ['m1', 'mps', 'apple', 'mac', 'macos'], ['docker', 'install'], ['uninstall', 'install'], ['random init', 'random-initialised', 'baseline'], ['pretrain', 'pre-train', 'pretraining', 'pre-training'], ['kaggle', 'colab'],
 ]
 const endings = [[/(?:isation|ization)s?$/, 'is'], [/i[sz](?:e[drs]?|ing)$/, 'is'], [/(?:ations?|ators?)$/, ''], [/(?:ings?|edly|ed|ers?|ors?|ions?)$/, ''], [/(?:ies|y)$/, ''], [/(?:ness|ly|able)$/, ''], [/(?:es|s|e)$/, '']]
 const stem = word => { // short, and always a beginning of the word, so that what matched can be marked
-  if (word.length < 4 || /[\d_]/.test(word)) return word
+  if (word.length < 4 || /[\d_-]/.test(word)) return word
   for (const [ending, rest] of endings) {
     const short = word.replace(ending, rest)
     if (short !== word && short.length > 2) return short.replace(/([bdfgmnprt])\1$/, '$1')
   }
   return word
 }
-const cut = text => text.toLowerCase().split(/[^\p{L}\p{N}_]+/u).flatMap(w => w.includes('_') ? [w, ...w.split('_')] : [w]).filter(Boolean)
+const cut = text => {
+  const low = text.toLowerCase(), options = (low.match(/--[a-z][\w-]+/g) || []).map(o => o.slice(2)).filter(o => o.includes('-'))
+  return [...options, ...low.split(/[^\p{L}\p{N}_]+/u).flatMap(w => w.includes('_') ? [w, ...w.split('_')] : [w])].filter(Boolean)
+}
 const terms = text => cut(text).filter(w => !filler.has(w))
 const exact = {prefix: false, fuzzy: false}
 const asked = text => { // what is looked for: each word, or another for it

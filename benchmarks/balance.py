@@ -22,7 +22,9 @@ from mtssl.music.corpus import Corpus, build_corpus
 from mtssl.probing.datasets import synth
 from mtssl.encoding.encoder import Encoder
 from mtssl.encoding.encoder import encoders
-from mtssl.pretraining.runs import Settings, last_cosines, pretrain, resume
+from mtssl.pretraining.run_report import last_cosines
+from mtssl.pretraining.runs import pretrain, resume
+from mtssl.pretraining.settings import Settings
 from mtssl.core.files import versions
 from mtssl.probing.baselines import embed_set, handcrafted, random_row, row_titles, untrained
 from mtssl.probing.probes import paired_difference, probe_all, scores_table

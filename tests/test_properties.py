@@ -111,7 +111,7 @@ anything = st.one_of(st.floats(), st.integers(-10, 10), st.integers(), st.boolea
 @given(st.sampled_from(['epochs', 'crops_per_epoch', 'seconds', 'bs', 'lr', 'wd', 'sr', 'seed']), anything)
 def test_settings(name, value):
     "A setting is a finite number of its kind, or is refused by its name"
-    from mtssl.pretraining.runs import Settings
+    from mtssl.pretraining.settings import Settings
     kept = sentence(lambda: Settings(**{name: value}), name)
     whole_number, optional = name not in ('seconds', 'lr', 'wd'), name == 'crops_per_epoch'
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and not (whole_number and isinstance(value, float))

@@ -35,7 +35,7 @@ img.picture { width: 100%; image-rendering: pixelated; border-radius: 3px; }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 2rem; align-items: start; }
 """
 
-# %% ../../nbs/03_core.report.ipynb #529e0b53
+# %% ../../nbs/03_core.report.ipynb #445fbe01
 _style += """.scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; } thead th { color: var(--soft); font-weight: 600; }
@@ -46,7 +46,7 @@ dl div { background: var(--wash); border-radius: 6px; padding: .6rem .8rem; } dt
 pre { background: var(--wash); padding: .7rem .9rem; border-radius: 6px; overflow-x: auto; font-size: .9rem; } summary { cursor: pointer; color: var(--mark); margin: 1rem 0; }
 @media (max-width: 40rem) {
   body { font-size: 16px; padding-top: 1.2rem; } h1 { font-size: 1.6rem; } th, td { padding: .3rem .5rem; }
-  th:first-child, td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; max-width: 40vw; }
+  th:first-child, td:first-child { white-space: normal; overflow-wrap: break-word; min-width: 6rem; max-width: 40vw; }
 }
 """
 
@@ -61,7 +61,7 @@ def as_html(part # a matplotlib figure, a pandas table, text, or one of the part
     blocks = [b.strip() for b in str(part).split('\n\n') if b.strip()]
     return '\n'.join(map(_paragraph, blocks))
 
-# %% ../../nbs/03_core.report.ipynb #c96592c0
+# %% ../../nbs/03_core.report.ipynb #d09e0e20
 def _png(figure):
     png = io.BytesIO()
     figure.savefig(png, format='png', dpi=144, bbox_inches='tight', metadata=dict(Software=None))
@@ -69,13 +69,15 @@ def _png(figure):
 
 def _table(table):
     "A table that scrolls where it is too wide, with columns of words to the left"
-    words = {i for i, kind in enumerate(table.dtypes) if not pd.api.types.is_numeric_dtype(kind)}
+    numbers = r'[-+−]?[\d.,]*( ?%)?'
+    words = {i for i in range(table.shape[1]) if not table.iloc[:, i].map(lambda v: bool(re.fullmatch(numbers, str(v))) or v != v).all()}
     text = table.to_html(index=False, border=0, na_rep='')
     if table.columns.nlevels == 1: text = re.sub(r'<tr.*?</tr>', lambda row: _with_words(row[0], words), text, flags=re.S)
     return f'<div class="scroll" tabindex="0" role="region" aria-label="table">{text}</div>'
 
 def _with_words(row, words): # a row of HTML; numbers of columns
     cells = re.split(r'(?=<t[hd]>)', row)
+    if len(cells) > 1: cells[1] = re.sub(r'(?<=\w)([(_])(?=\w)', r'<wbr>\1', cells[1]) # where a narrow screen may break a name
     return cells[0] + ''.join(c.replace('>', ' class="words">', 1) if i in words else c for i, c in enumerate(cells[1:]))
 
 def _paragraph(text):

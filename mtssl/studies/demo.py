@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..core.files import locked, versions, write_atomically
 from ..core.report import write_report
-from ..pretraining.learner import plot_workers
+from ..pretraining.curves import plot_workers
 from ..probing.probes import paired_difference, scores_table, wide
 from ..probing.probe_plots import plot_curves, plot_scores
 from ..probing.baselines import random_row, row_titles

@@ -127,7 +127,7 @@ def _with_columns(path, table, columns):
 def open_parquet(path): # of a Parquet file
     "A `pyarrow.parquet.ParquetFile` that compares checksums; whatever goes wrong within becomes a `FileProblem`"
     with opening(path, 'a Parquet file') as path:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file: yield file
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file: yield file # a buffer would grow with the file
 
 # %% ../../nbs/01_core.files.ipynb #999e89cf
 def read_npy(path, # of an npy file

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['can_learn', 'read_kinds', 'CalibratedProbe', 'sure_answers', 'thresholds_table', 'class_table', 'confusion_table']
 
-# %% ../../nbs/69_probing.calibrated_probe.ipynb #b423bed6
+# %% ../../nbs/69_probing.calibrated_probe.ipynb #2a6a9cc0
 import numpy as np
 import pandas as pd
 import warnings
 from fastcore.basics import patch
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, softmax
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
+from sklearn.dummy import DummyClassifier
 from sklearn.metrics import precision_recall_fscore_support
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
@@ -21,8 +22,8 @@ from ..core.checks import Limit, check_numbers
 from .label_tables import counted, few
 from .labelled import task_types
 from .metrics import metrics
-from .probe_arrays import ProbeArrays, answers_of, probe_arrays
-from .probe_models import group_folds, make_probe
+from .probe_arrays import answers_of, probe_arrays
+from .probe_models import EachClass, group_folds, make_probe
 from .probe_plots import class_scores
 from .probes import ProbeResult
 
@@ -42,17 +43,19 @@ def _read_answers(type, y):
     if answers == 'classes': return y.astype(str).to_numpy(object), sorted(values)
     return np.log2(y.to_numpy()) if type == 'tempo' else y.to_numpy(), []
 
-# %% ../../nbs/69_probing.calibrated_probe.ipynb #786b7137
+# %% ../../nbs/69_probing.calibrated_probe.ipynb #7d60481a
+def _folds_of(y, groups, folds, seed):
+    "Pairs of rows to learn from and to predict; none if there is too little to divide"
+    strata = np.nan_to_num(y[:, np.nanargmin(abs(np.nanmean(y, 0) - .5))]).astype(int) if y.ndim == 2 else y
+    return group_folds(strata, groups, folds, seed)
+
 def _draw_folds(y, groups, folds, seed):
-    "Pairs of rows to learn from and to predict; raises `ValueError` if there are too few labels for one"
-    if y.ndim == 2: strata = np.nan_to_num(y[:, np.nanargmin(abs(np.nanmean(y, 0) - .5))]).astype(int)
-    else: strata = y
-    drawn = group_folds(strata, groups, folds, seed)
-    if drawn: return drawn
+    "The same; raises `ValueError` if there are too few labels"
+    if drawn := _folds_of(y, groups, folds, seed): return drawn
     raise ValueError(f'{counted(len(y), "label", "labels")} in {counted(len(set(groups)), "group", "groups")} are too few to judge a probe: '
                      'it takes two groups or more, and a class with two clips.')
 
-# %% ../../nbs/69_probing.calibrated_probe.ipynb #8c01c3d2
+# %% ../../nbs/69_probing.calibrated_probe.ipynb #c30353ce
 def _fit(kind, type, X, y, groups, seed):
     estimator = make_probe(kind, type, seed=seed)
     extra = dict(groups=groups) if has_fit_parameter(estimator, 'groups') else {}
@@ -60,18 +63,27 @@ def _fit(kind, type, X, y, groups, seed):
         warnings.filterwarnings('ignore', 'The number of unique classes', UserWarning)
         return estimator.fit(X, y, **extra)
 
+def _refit(model, X, y):
+    "A fitted probe, with the settings it has, fitted to other clips"
+    if hasattr(model, 'models_'): # one per tag
+        each, known = EachClass(model.model), ~np.isnan(y)
+        each.models_ = [_refit(m, X[k], column[k].astype(int)) if k.any() else m for m, column, k in zip(model.models_, y.T, known.T)]
+        return each
+    if y.dtype.kind != 'f' and len(set(y)) < 2: return DummyClassifier(strategy='prior').fit(X, y)
+    model = clone(getattr(model, 'pipeline_', model))
+    if near := [name for name, v in model.get_params().items() if name.endswith('__n_neighbors') and v > len(X)]: model.set_params(**{near[0]: len(X)})
+    with threadpool_limits(1): return model.fit(X, y)
+
 def _outputs(estimator, X, type, classes):
     "Numbers `[n]`, or probabilities `[n, C]` of all classes, also of those that it was not taught"
     if answers_of[type] == 'numbers': return estimator.predict(X)
     p = estimator.predict_proba(X)
     return p if answers_of[type] == 'tags' else pd.DataFrame(p, columns=estimator.classes_).reindex(columns=classes, fill_value=0.).to_numpy()
 
-def _out_of_fold(kind, type, X, y, classes, groups, folds, seed):
-    "The answers of a kind of probe to every clip of the folds; NaN for clips of no fold"
+def _out_of_fold(estimator, type, X, y, classes, folds):
+    "The answers of a probe, with the settings it has, to every clip of the folds; NaN for clips of no fold"
     said = np.full(len(y) if answers_of[type] == 'numbers' else (len(y), len(classes)), np.nan)
-    for learn, judge in folds:
-        estimator = _fit(kind, type, X[learn], y[learn], groups[learn], seed)
-        said[judge] = _outputs(estimator, X[judge], type, classes)
+    for learn, judge in folds: said[judge] = _outputs(_refit(estimator, X[learn], y[learn]), X[judge], type, classes)
     return said
 
 # %% ../../nbs/69_probing.calibrated_probe.ipynb #272f7138
@@ -109,6 +121,27 @@ def _find_reach(errors):
     errors = np.sort(abs(errors))
     return float(errors[min(len(errors), int(np.ceil(.9 * (len(errors) + 1)))) - 1])
 
+# %% ../../nbs/69_probing.calibrated_probe.ipynb #f5115128
+def _score(type, said, y, classes):
+    "The metric of a type of task, of what was said out of fold; worst where there is none"
+    p = _as_result(type, said, y, classes, pd.DataFrame(index=range(len(y))), features='', task='').predictions
+    value = metrics[task_types[type][0]](p, np.ones((1, len(p))))[0] if len(p) else np.nan
+    return -np.inf if np.isnan(value) else value
+
+def _learn(kinds, type, X, y, classes, groups, folds, seed):
+    "Kind, fitted probe, temperature and reach"
+    inner, best = _folds_of(y, groups, folds, seed), None
+    for kind in kinds:
+        estimator = _fit(kind, type, X, y, groups, seed)
+        said = _out_of_fold(estimator, type, X, y, classes, inner)
+        score = _score(type, said, y, classes)
+        if best is None or score > best[0]: best = score, kind, estimator, said
+    _, kind, estimator, said = best
+    there, answers, temperature, reach = np.isfinite(said.reshape(len(said), -1)).all(1), answers_of[type], 1., 0.
+    if there.any() and answers == 'numbers': reach = _find_reach(said[there] - y[there])
+    elif there.any(): temperature = _find_temperature(answers, said[there], y[there], classes)
+    return kind, estimator, temperature, reach
+
 # %% ../../nbs/69_probing.calibrated_probe.ipynb #d70eaf66
 _limits = dict(folds=Limit(2, 100, whole=True))
 can_learn = 'linear', 'knn', 'mlp'
@@ -130,7 +163,7 @@ class CalibratedProbe(BaseEstimator):
                  seed: int = 0 # of folds and weights
                 ): self.type, self.probe, self.folds, self.seed = type, probe, folds, seed
 
-# %% ../../nbs/69_probing.calibrated_probe.ipynb #51bb3636
+# %% ../../nbs/69_probing.calibrated_probe.ipynb #d497ad3d
 @patch
 def fit(self: CalibratedProbe,
         X: np.ndarray, # features `[n, D]`, one row per labelled clip
@@ -139,49 +172,33 @@ def fit(self: CalibratedProbe,
         clips=None, # names of the clips `[n]`; None: their numbers
         name: str = 'answer' # what is asked
        ): # itself
-    "Choose, judge, calibrate and learn; raises `ValueError` if the labels do not allow it"
+    "Judge, choose, calibrate and learn; raises `ValueError` if the labels do not allow it"
     if self.type not in task_types: raise ValueError(f'There is no type of task {self.type!r}; there are {", ".join(task_types)}.')
     check_numbers(_limits, folds=self.folds, seed=self.seed)
     kinds, X, (y, classes) = read_kinds(self.probe), np.asarray(X), _read_answers(self.type, y)
     if X.ndim != 2 or len(X) != len(y): raise ValueError(f'Features of shape {list(X.shape)} do not fit {len(y)} labels: [{len(y)}, D] is needed.')
     about = pd.DataFrame(dict(clip=np.arange(len(y)) if clips is None else list(clips)))
     about['group'] = groups = np.asarray(about['clip'] if groups is None else groups, object)
-    folds = _draw_folds(y, groups, self.folds, self.seed)
-    said = {kind: _out_of_fold(kind, self.type, X, y, classes, groups, folds, self.seed) for kind in [*kinds, 'chance']}
     self.classes_, self.n_features_in_ = np.array(classes, object), X.shape[1]
-    self._judge(said, kinds, y, folds, about, name, X)
-    estimator = _fit(self.kind_, self.type, X, y, groups, self.seed)
+    self._judge(kinds, X, y, classes, about, groups, name)
+    self.kind_, estimator, self.temperature_, self.reach_ = _learn(kinds, self.type, X, y, classes, groups, self.folds, self.seed)
     self.chosen_ = getattr(estimator, 'chosen_', {})
     self.arrays_, self.seen_ = probe_arrays(self.kind_, self.type, estimator, X, y), None if classes else X
     return self
 
-# %% ../../nbs/69_probing.calibrated_probe.ipynb #79175315
+# %% ../../nbs/69_probing.calibrated_probe.ipynb #002a5fb0
 @patch
-def _judge(self: CalibratedProbe, said, kinds, y, folds, about, name, X):
-    "Choose the kind, calibrate it, and keep what was predicted out of fold, before and after"
-    answers, classes = answers_of[self.type], list(self.classes_)
-    facts = lambda kind: dict(features='out of fold', task=name, probe=kind, dim=X.shape[1], train=len(y))
-    as_result = lambda values, kind: _as_result(self.type, values, y, classes, about, **facts(kind))
-    def best(rows): # the kind with the best score on some rows
-        def score(kind):
-            part = np.full_like(said[kind], np.nan)
-            part[rows] = said[kind][rows]
-            p = as_result(part, kind).predictions
-            return -np.inf if not len(p) or np.isnan(v := metrics[task_types[self.type][0]](p, np.ones((1, len(p))))[0]) else v
-        return max(kinds, key=score)
-    judged = np.concatenate([judge for _, judge in folds])
-    raw, even = np.full_like(said['chance'], np.nan), np.full_like(said['chance'], np.nan)
-    for _, judge in folds:
-        others = np.setdiff1d(judged, judge)
-        rest, kind = (others, best(others)) if len(folds) > 1 else (judge, kinds[0])
-        raw[judge] = even[judge] = said[kind][judge]
-        if answers != 'numbers': even[judge] = _heated(answers, raw[judge], _find_temperature(answers, said[kind][rest], y[rest], classes))
-    self.kind_ = best(judged)
-    self.raw_, self.result_ = as_result(raw, 'as learned'), as_result(even, self.kind_)
-    self.chance_ = as_result(said['chance'], 'chance')
-    own = said[self.kind_][judged]
-    self.temperature_ = 1. if answers == 'numbers' else _find_temperature(answers, own, y[judged], classes)
-    self.reach_ = _find_reach(own - y[judged]) if answers == 'numbers' else 0.
+def _judge(self: CalibratedProbe, kinds, X, y, classes, about, groups, name):
+    "Keep what is predicted out of fold, before and after calibration, and what always the commonest answer would score"
+    raw = np.full(len(y) if answers_of[self.type] == 'numbers' else (len(y), len(classes)), np.nan)
+    even = raw.copy()
+    for rows, judge in _draw_folds(y, groups, self.folds, self.seed):
+        _, estimator, temperature, _ = _learn(kinds, self.type, X[rows], y[rows], classes, groups[rows], self.folds, self.seed)
+        raw[judge] = even[judge] = _outputs(estimator, X[judge], self.type, classes)
+        if classes: even[judge] = _heated(answers_of[self.type], raw[judge], temperature)
+    guess = _outputs(_fit('chance', self.type, X, y, groups, self.seed), X, self.type, classes)
+    as_result = lambda said, kind: _as_result(self.type, said, y, classes, about, features='out of fold', task=name, probe=kind, dim=X.shape[1], train=len(y))
+    self.raw_, self.result_, self.chance_ = as_result(raw, 'as learned'), as_result(even, 'calibrated'), as_result(guess, 'chance')
 
 # %% ../../nbs/69_probing.calibrated_probe.ipynb #78420894
 @patch

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_labelled', 'fit_tasks', 'answers_table', 'write_tables', 'classify_collection']
 
-# %% ../../nbs/69_probing.predictions.ipynb #45d97806
+# %% ../../nbs/69_probing.predictions.ipynb #f2d12488
 import itertools
 import numpy as np
 import os
@@ -32,7 +32,7 @@ from .datasets import read_clips
 from .probe_arrays import answers_of
 from .calibrated_probe import CalibratedProbe, read_kinds
 from .classifier import answer_columns, load_probes, most_doubtful, save_probes
-from .judgement import score_in_words, scores_of, write_answers_report
+from .judgement import scores_of, write_answers_report
 
 # %% ../../nbs/69_probing.predictions.ipynb #9c78f40e
 def _root_of(path, root, folder):
@@ -138,7 +138,7 @@ def fit_tasks(table: pd.DataFrame, # path, group and labels
     if not probes: raise ValueError('Nothing can be learned from these labels. ' + ' '.join(f'{name}: {why}' for name, why in skipped.items()))
     return probes, skipped
 
-# %% ../../nbs/69_probing.predictions.ipynb #513453c6
+# %% ../../nbs/69_probing.predictions.ipynb #4a25e5ca
 def _known_columns(name, probe, name_of):
     "The columns of `answer_columns` for labelled clips, by their name in the collection"
     p, answers = probe.result_.predictions, answers_of[probe.type]
@@ -152,14 +152,14 @@ def _known_columns(name, probe, name_of):
 def answers_table(names: list, # of tracks [m]
                   X: np.ndarray, # their vectors [m, D]
                   probes: dict, # name of the task -> `CalibratedProbe`
-                  known: dict = {}, # name of the task -> table of what labelled tracks have, by name
+                  known: dict = None, # name of the task -> table of what labelled tracks have, by name
                   threshold: float = .5 # least probability of an answer
                  ) -> pd.DataFrame: # one row per track: path, then for each task answer, source and the columns of `answer_columns`
     "What is known or said of some tracks"
     table = pd.DataFrame(dict(path=names))
     for name, probe in probes.items():
         said = answer_columns(name, probe, X, threshold).set_axis(names)
-        labelled = known.get(name, said[:0]).reindex(columns=said.columns)
+        labelled = (known or {}).get(name, said[:0]).reindex(columns=said.columns)
         rows = said.index.isin(labelled.index)
         said = said.astype({name: object}) if name in said and answers_of[probe.type] == 'classes' else said
         said.loc[rows] = labelled.loc[said.index[rows]]

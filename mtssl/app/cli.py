@@ -441,7 +441,7 @@ def similar(model: Model,
     return nearest
 
 # %% ../../nbs/82_app.cli.ipynb #c1a55e01
-_Labels = Annotated[Path, typer.Argument(metavar='LABELS',
+_Labelled = Annotated[Path, typer.Argument(metavar='LABELS',
                     help='A CSV with a column path and columns of labels, a folder with one sub-folder per class, or a '
                          'classifier that --save wrote.')]
 _Tasks = Annotated[Optional[list[str]], typer.Option('--task', metavar='COLUMN[:TYPE]',
@@ -458,7 +458,7 @@ def _named_tasks(texts): # column -> type, or None
              examples=['mtssl classify runs/mine labels.csv ~/Music --out predictions.csv',
                        'mtssl classify runs/mine labels.csv ~/Music --task genre --task bpm:tempo --playlists lists --save genres',
                        'mtssl classify genres genres ~/Other --out other.parquet --threshold 0.7'])
-def classify(model: Model, labels: _Labels,
+def classify(model: Model, labels: _Labelled,
              source: Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder of audio, or embeddings that `mtssl embed` wrote.')],
              out: Out('The file to write: .csv or .parquet; the report and the tracks to label next go beside it.') = Path('predictions.csv'),
              task: _Tasks = None,

@@ -33,5 +33,5 @@ elif [ -z "$uv" ]; then
 fi
 
 [ -t 2 ] && quiet= || quiet=--quiet
-echo "Installing $1 into .venv (about 5 GB the first time, most of it torch)"
+echo "Installing $1 into .venv (6 to 8 GB the first time, most of it torch with its libraries for GPUs)"
 $uv pip install $quiet --python .venv/bin/python --editable "$1"

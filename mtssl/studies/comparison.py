@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from collections import Counter
 from fastcore.basics import patch
-from scipy.stats import t as student
+from scipy.stats import false_discovery_control, t as student
 
 # %% ../../nbs/70_studies.comparison.ipynb #fa93f904
 def _with_mean(lines, draws):
@@ -70,7 +70,7 @@ def varies(self: Comparison, kind: str # of rows
 def contrast(self: Comparison,
              task: str, # or 'mean'
              weights: dict # features -> its weight in the sum
-            ) -> dict: # value, low, high (95 %), and the standard deviations that clips and seeds cause
+            ) -> dict: # value, low, high (95 %), p (two-sided), and the standard deviations that clips and seeds cause
     "The weighted sum of rows with its interval over clips and seeds"
     draws = sum(a * self.values[f, task].mean(0) for f, a in weights.items())
     share = {self.kind[f]: 0. for f in weights} # of each kind's variance over seeds
@@ -81,9 +81,11 @@ def contrast(self: Comparison,
     seeds = sum(a * np.nan_to_num(spreads[kind][0]) for kind, a in share.items())
     parts = [clips, *(a * np.nan_to_num(spreads[k][1]) for k, a in share.items())]
     free = _satterthwaite(parts, [few - 1, *(spreads[k][2] for k in share)], clips + seeds)
-    reach = student.ppf(.975, free) * np.sqrt(clips + seeds) if clips + seeds else 0.
+    deviation = np.sqrt(clips + seeds)
+    reach = student.ppf(.975, free) * deviation if deviation else 0.
+    p = 2 * student.sf(abs(draws[0]) / deviation, free) if deviation else float(draws[0] == 0)
     known = not any(np.isnan(s[0]) and self.varies(k) for k, s in spreads.items())
-    return dict(value=draws[0], low=draws[0] - reach, high=draws[0] + reach,
+    return dict(value=draws[0], low=draws[0] - reach, high=draws[0] + reach, p=p,
                 clips_sd=np.sqrt(clips), seeds_sd=np.sqrt(seeds) if known else np.nan)
 
 # %% ../../nbs/70_studies.comparison.ipynb #19c3c10f
@@ -156,7 +158,7 @@ def effects(self: Comparison,
         for w in others('weighting', w0):
             self._add_effect(found, 'together', k, w, {(k, w): 1, (k0, w0): -1})
             self._add_effect(found, 'interaction', k, w, {(k, w): 1, (k, w0): -1, (k0, w): -1, (k0, w0): 1})
-    columns = ['effect', 'workers', 'weighting', 'task', 'encoders', 'value', 'low', 'high', 'clips_sd', 'seeds_sd']
+    columns = ['effect', 'workers', 'weighting', 'task', 'encoders', 'value', 'low', 'high', 'p', 'clips_sd', 'seeds_sd']
     return pd.DataFrame(found, columns=columns)
 
 # %% ../../nbs/70_studies.comparison.ipynb #dbc4fcbd
@@ -177,8 +179,8 @@ def left_out(self: Comparison,
             weights[r] -= sign / len(pairs)
         if not pairs: continue
         found += [dict(effect=m.effect, target=m.target, of=m.of, task=t, **self.contrast(t, weights)) for t in self.tasks]
-    return pd.DataFrame(found, columns=['effect', 'target', 'of', 'task', 'value', 'low', 'high', 'clips_sd',
-                                        'seeds_sd'])
+    return pd.DataFrame(found, columns=['effect', 'target', 'of', 'task', 'value', 'low', 'high', 'p',
+                                        'clips_sd', 'seeds_sd'])
 
 # %% ../../nbs/70_studies.comparison.ipynb #febae574
 def judged(row # with low and high
@@ -220,8 +222,15 @@ def interaction_in_words(effects: pd.DataFrame, # from `Comparison.effects`
     counted = (f"So of {n} pair{'s' * (n > 1)} of a worker set and a weighting, {better} score{'s' * (better == 1)} higher "
                f"than {workers} with {weighting} and {worse} lower, beyond what seeds and clips explain; in {more} the two "
                f"give more than the sum of their effects, in {less} less. The intervals are not adjusted for their number: "
-               "one in twenty misses by chance.")
+               f"one in twenty misses by chance.{_after_correction(of.loc['together'], judged_on)}")
     return '\n\n'.join([*lines, counted])
+
+def _after_correction(together, judged_on):
+    "How many of the pairs differ after a correction for their number, in a sentence; '' for tables of earlier versions"
+    if 'p' not in together: return ''
+    p = together.xs(judged_on, level='task')['p']
+    return (f" Corrected for it (false discovery rate of .05, Benjamini and Yekutieli 2001), "
+            f"{int((false_discovery_control(p, method='by') < .05).sum())} of the {len(p)} differ.")
 
 # %% ../../nbs/70_studies.comparison.ipynb #6e050940
 def plot_heat(summary: pd.DataFrame # from `Comparison.summary`
@@ -253,7 +262,7 @@ def averages(self: Comparison) -> pd.DataFrame: # tidy: workers, weighting, task
     groups = trained.groupby(['workers', 'weighting'], sort=False)['features'].apply(list)
     found = [dict(workers=k, weighting=w, task=t, metric=self.metric[t], encoders=len(rows),
                   **self.contrast(t, {f: 1 / len(rows) for f in rows})) for (k, w), rows in groups.items() for t in self.tasks]
-    columns = ['workers', 'weighting', 'task', 'metric', 'encoders', 'value', 'low', 'high', 'clips_sd', 'seeds_sd']
+    columns = ['workers', 'weighting', 'task', 'metric', 'encoders', 'value', 'low', 'high', 'p', 'clips_sd', 'seeds_sd']
     return pd.DataFrame(found, columns=columns)
 
 # %% ../../nbs/70_studies.comparison.ipynb #ce691064

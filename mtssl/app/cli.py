@@ -20,7 +20,7 @@ from typing import Annotated, Optional
 from .. import __version__
 from ..core.checks import check_numbers
 from ..core.ranks import rank
-from .console import (Commands, Device, Failed, Jobs, Layers, Model, Out, Rate, Window, among, asked,
+from .console import (Commands, Device, Failed, Jobs, Kept, Layers, Model, Out, Rate, Window, among, asked,
                                chosen_device, chosen_layers, say, show_problems, show_scores, show_table, warn)
 from .lists import names
 
@@ -462,19 +462,18 @@ def classify(model: Model, labels: _Labelled,
              source: Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder of audio, or embeddings that `mtssl embed` wrote.')],
              out: Out('The file to write: .csv or .parquet; the report and the tracks to label next go beside it.') = Path('predictions.csv'),
              task: _Tasks = None,
-             root: Annotated[Optional[Path], typer.Option(help="Folder that paths in the table are relative to; by default the table's own, or FOLDER.")] = None,
-             probe: Annotated[str, typer.Option('--probe', help='Kinds of probe to choose from: linear, knn, mlp.')] = 'linear,knn',
+             relative_to: Annotated[Optional[Path], typer.Option(help="Folder that paths in the table are relative to; by default the table's own, or FOLDER.")] = None,
+             probes: Annotated[str, typer.Option(help='Kinds of probe to choose from: linear, knn, mlp.')] = 'linear,knn',
              threshold: Annotated[float, typer.Option(help='Least probability of an answer; below it the answer is left empty.')] = .5,
              following: Annotated[int, typer.Option('--next', min=0, help='Tracks to name for labelling next.')] = 20,
              playlists: Out('Folder for one M3U playlist per class.', Optional[Path], '--playlists') = None,
              save: Out('Folder for the classifier, which can be used in place of LABELS and shared.', Optional[Path], '--save') = None,
-             embeddings: Out('File of vectors, made or brought up to date; by default beside --out.', Optional[Path], '--embeddings') = None,
-             layers: Layers = None, window: Window = 60.,
+             embeddings: Kept = None, layers: Layers = None, window: Window = 60.,
              seed: Annotated[int, typer.Option(help='Of folds and weights.')] = 0,
              device: Device = None, jobs: Jobs = None):
     "Label a collection from a few labels: answers with probabilities, playlists, what to label next; again, only what is new."
     from mtssl.probing.predictions import classify_collection
-    done = classify_collection(model, labels, source, out, tasks=_named_tasks(task), root=root, probe=probe, threshold=threshold, following=following,
+    done = classify_collection(model, labels, source, out, tasks=_named_tasks(task), root=relative_to, probe=probes, threshold=threshold, following=following,
                                playlists=playlists, save=save, embeddings=embeddings, layers=chosen_layers(layers), window=window, seed=seed,
                                device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
     return _show_answers(done)

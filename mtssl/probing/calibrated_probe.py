@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['can_learn', 'read_kinds', 'CalibratedProbe', 'sure_answers', 'thresholds_table', 'class_table', 'confusion_table']
 
-# %% ../../nbs/69_probing.calibrated_probe.ipynb #2a6a9cc0
+# %% ../../nbs/69_probing.calibrated_probe.ipynb #1b2ff3f0
 import numpy as np
 import pandas as pd
 import warnings
@@ -20,14 +20,14 @@ from threadpoolctl import threadpool_limits
 
 from ..core.checks import Limit, check_numbers
 from .label_tables import counted, few
-from .labelled import task_types
+from .labelled import key_name, task_types
 from .metrics import metrics
 from .probe_arrays import answers_of, probe_arrays
 from .probe_models import EachClass, group_folds, make_probe
 from .probe_plots import class_scores
 from .probes import ProbeResult
 
-# %% ../../nbs/69_probing.calibrated_probe.ipynb #b7d95fe6
+# %% ../../nbs/69_probing.calibrated_probe.ipynb #93f965ff
 def _read_answers(type, y):
     "What is learned, `[n]` or `[n, C]`, and the names of the classes; raises `ValueError` if there is nothing to learn"
     answers = answers_of[type]
@@ -40,7 +40,7 @@ def _read_answers(type, y):
     values = y.astype(str).unique() if answers == 'classes' else y.unique()
     if y.isna().any(): raise ValueError(f'{counted(int(y.isna().sum()), "label is", "labels are")} missing.')
     if len(values) < 2: raise ValueError(f'All {len(y)} labels are {few(map(str, values))}; to tell clips apart, two or more are needed.')
-    if answers == 'classes': return y.astype(str).to_numpy(object), sorted(values)
+    if answers == 'classes': return (y := y.astype(str).map(key_name if type == 'key' else str).to_numpy(object)), sorted(set(y))
     return np.log2(y.to_numpy()) if type == 'tempo' else y.to_numpy(), []
 
 # %% ../../nbs/69_probing.calibrated_probe.ipynb #7d60481a

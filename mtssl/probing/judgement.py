@@ -15,7 +15,7 @@ from .probe_arrays import answers_of
 from .probe_plots import calibration_error, plot_calibration
 from .calibrated_probe import class_table, confusion_table, thresholds_table
 
-# %% ../../nbs/69_probing.judgement.ipynb #1d02ea0f
+# %% ../../nbs/69_probing.judgement.ipynb #a3fb619b
 def scores_of(probes: dict # name of the task -> fitted `CalibratedProbe`
              ) -> pd.DataFrame: # one row per task: task, type, probe, metric, value, low, high, chance, labels, groups, calibration error before and after
     "How good each task is on labelled clips that it did not learn from"
@@ -31,7 +31,7 @@ def score_in_words(row: dict # of `scores_of`
     "One sentence"
     apart = f"in {row['groups']} groups kept apart" if row['groups'] < row['labels'] else 'each a group of its own'
     return (f"{row['task']}: {row['metric']} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}] out of fold "
-            f"({row['labels']} labels, {apart}; chance: {row['chance']:.2f})")
+            f"({row['labels']} labels, {apart}; chance: {row['chance']:.2f}{'; not surely better than chance' * (row['low'] <= row['chance'])})")
 
 # %% ../../nbs/69_probing.judgement.ipynb #bb2e3ac4
 def second_look(result, # a `ProbeResult` of classes, out of fold

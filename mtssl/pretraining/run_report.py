@@ -123,7 +123,7 @@ _trends = {'short': 'It is too short to say how it would go on.',
            'rising': 'It was still rising in its last quarter, although the learning rate goes down to 0 there: a longer run would go further.',
            'at rest': 'It has come to rest in its last quarter: a longer run would bring little; more music or other workers might.'}
 
-# %% ../../nbs/46_pretraining.run_report.ipynb #77f86479
+# %% ../../nbs/46_pretraining.run_report.ipynb #91895eee
 def _place(source): # a path, a Hub id or a list of them -> names without what lies above them
     if isinstance(source, (list, tuple)): return ', '.join(map(_place, source[:3])) + f' and {len(source) - 3:,} more' * (len(source) > 3)
     text = str(source)
@@ -137,7 +137,7 @@ def _music(config): # sentences
     if data.get('silent'):
         level = 'digital silence' if s['silence'] is None or s['silence'] <= -150 else f"softer than {s['silence']:g} dB of full scale"
         said += f"{time_in_words(data['silent'])} of it ({data['silent'] / max(data['hours'] * 3600, 1):.1%}) were {level} and gave no crops. "
-    if left := sum(data.get('left_out', {}).values()): said += f'{left:,} files were left out, for the reasons below. '
+    if left := sum(data.get('left_out', {}).values()): said += f"{left:,} file{'s were' if left > 1 else ' was'} left out, for the reasons below. "
     elif 'left_out' in data: said += 'No file was left out. '
     return said.strip()
 

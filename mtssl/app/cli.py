@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'corpus_app', 'about', 'info', 'doctor', 'demo', 'synth', 'fetch', 'left_out', 'show_corpus', 'show_store',
            'show_passed_over', 'build_store', 'join_store', 'check_store', 'pretrain', 'embed', 'export', 'similar',
-           'classify', 'probe', 'study', 'main']
+           'draw_map', 'classify', 'probe', 'study', 'main']
 
 # %% ../../nbs/82_app.cli.ipynb #09e1a89e
 import os
@@ -296,11 +296,15 @@ _Crops = Annotated[Optional[int], typer.Option(help='Crops per epoch; by default
                                                     '--stream needs it.')]
 
 # %% ../../nbs/82_app.cli.ipynb #b45c3fdb
+_Config = Annotated[Optional[Path], typer.Option(metavar='FILE', help='Settings from a YAML file, such as the config.yaml of a run; '
+                    'options on the command line win over it.')]
+_Log = Annotated[str, typer.Option(autocompletion=among('tensorboard', 'wandb', 'mlflow', several=True),
+                 help='Where else to send losses, R², pictures and sound: tensorboard, wandb, mlflow, or several with commas.')]
 _stopped = ('What was done up to the last checkpoint is kept; go on with `mtssl pretrain --resume --out {out}`, or, before there is one, '
             'with the same command.')
-_examples = ['mtssl pretrain ~/Music --out runs/mine',
-             'mtssl pretrain stores/music --workers music,ntxent --weighting uncertainty',
+_examples = ['mtssl pretrain ~/Music --workers music,ntxent --weighting uncertainty --out runs/mine',
              'mtssl pretrain --resume --out runs/mine',
+             'mtssl pretrain --config runs/mine/config.yaml --epochs 40 --log tensorboard --out runs/longer',
              'mtssl pretrain shards/*.tar --stream --crops-per-epoch 10000 --out runs/streamed']
 
 # %% ../../nbs/82_app.cli.ipynb #2da78a24
@@ -321,40 +325,50 @@ def pretrain(context: typer.Context,
              precision: _Precision = 'fp32', accumulate: _Accumulate = 1, compile: _Compile = False,
              start: _Start = None, probe_on: _Probe = None,
              stream: _Stream = False, resume: _Resume = False, save_every: _SaveEvery = None,
+             config: _Config = None, log: _Log = '',
              seed: Annotated[int, typer.Option(help='Of crops, weights and everything else.')] = 0,
              device: Device = None, jobs: Jobs = None):
     "Pre-train an encoder on a folder of music."
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs,
                     crops_per_epoch=crops_per_epoch, seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd,
                     sr=sr, precision=precision, accumulate=accumulate, compile=compile, seed=seed)
-    given = [k for k in (*settings, 'probe_on', 'stream') if context.get_parameter_source(k).name == 'COMMANDLINE']
-    where = dict(save_every=save_every, device=device, jobs=jobs)
-    if resume: _resume(out, sources, start, given, **where)
-    else: _begin(sources, out, {k: v for k, v in settings.items() if not start or k in given}, start, probe_on, stream, **where)
-    say(f"{out/'report.html'}")
-    return _progress(out)
+    others = dict(source=sources, stream=stream, start=start, probe_on=probe_on, log=log, save_every=save_every)
+    given = [k for k in (*settings, *others, 'config') if k != 'source' and context.get_parameter_source(k).name == 'COMMANDLINE']
+    if resume: _resume(out, sources, given, log if 'log' in given else None, save_every, device=device, jobs=jobs)
+    else: _begin(out, *_with_file(config, settings, others, given), device=device, jobs=jobs)
+    return _progress(out, sources)
 
 # %% ../../nbs/82_app.cli.ipynb #6ac8ef34
-def _begin(sources, out, settings, start, probe_on, stream, **where):
+def _with_file(path, settings, others, given):
+    "Settings and all else, where a file says what the command line does not; to go on from a model, only those that were given"
+    from mtssl.pretraining.settings import read_settings
+    said = {k: v for k, v in (read_settings(path) if path else {}).items() if k not in given and (v is not None or k == 'silence')}
+    if others['source']: said.pop('source', None)
+    settings, others = ({k: said.get(k, v) for k, v in values.items()} for values in (settings, others))
+    if others['start']: settings = {k: v for k, v in settings.items() if k in given or k in said}
+    return settings, others
+
+def _begin(out, settings, others, **where):
+    sources, probe_on = others.pop('source'), others.pop('probe_on')
     if not sources: raise ValueError('Name a folder of music to pre-train on, or continue a run with --resume.')
+    sources = [Path(s) for s in (sources if isinstance(sources, list) else [sources])]
     for source in sources:
-        if not source.exists() and not (stream and '*' in source.name):
+        if not source.exists() and not (others['stream'] and '*' in source.name):
             raise ValueError(f"There is no {'file' if source.suffix else 'folder'} {source}.")
     from mtssl.pretraining.runs import pretrain
-    pretrain(sources[0] if len(sources) == 1 else sources, out, stream=stream, start=start, cbs=_online_probes(probe_on),
-             on_corpus=show_corpus, quiet=asked.quiet, **where, **settings)
+    pretrain(sources[0] if len(sources) == 1 else sources, out, cbs=_online_probes(probe_on), on_corpus=show_corpus,
+             quiet=asked.quiet, **others, **where, **settings)
 
-def _resume(out, sources, start, given, **where):
+def _resume(out, sources, given, log, save_every, **where):
     if sources:
         raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {sources[0]}.')
-    if start:
+    if 'start' in given:
         raise ValueError('--resume continues a run in its own folder, and --from begins another one; give one of them.')
-    if given:
-        option = given[0].replace('_', '-')
-        raise ValueError(f"--resume continues with the run's own settings; leave out --{option}.")
+    if own := [k for k in given if k not in ('log', 'save_every')]:
+        raise ValueError(f"--resume continues with the run's own settings; leave out --{own[0].replace('_', '-')}.")
     from mtssl.core.files import read_config
     from mtssl.pretraining.runs import resume
-    resume(out, cbs=_online_probes(read_config(out).get('probe')), quiet=asked.quiet, **where)
+    resume(out, cbs=_online_probes(read_config(out).get('probe')), log=log, save_every=save_every, quiet=asked.quiet, **where)
 
 # %% ../../nbs/82_app.cli.ipynb #55b520f6
 def _online_probes(name): # the probe that runs along, if there is to be one
@@ -362,12 +376,22 @@ def _online_probes(name): # the probe that runs along, if there is to be one
     from mtssl.probing.probe_callback import NamedProbe
     return [NamedProbe(name)]
 
-def _progress(out): # how far a run has come, from its history
+def _progress(out, sources): # how far a run has come, from its history
+    "What a run reached, in a few lines and for programs, and what to do with it"
     import pandas as pd
-    last = pd.read_csv(out/'history.csv').iloc[-1]
+    from mtssl.pretraining.run_report import next_commands, run_facts, time_in_words
+    facts, last = run_facts(out), pd.read_csv(out/'history.csv').iloc[-1]
+    number = lambda value: '' if value is None or value != value else f'{value:.2f}'
+    ranked = sorted(facts['workers'], key=lambda w: -w['r2'])
+    show_table([{'worker': w['worker'], 'R²': number(w['r2']), 'usual': number(w['usual']), '': w['verdict']} for w in ranked],
+               'R² of each worker on held-out crops: 1 is perfect, 0 a guess')
+    took = f" in {time_in_words(facts['seconds'])}" if facts['seconds'] else ''
+    music = str(sources[0]) if sources and len(sources) == 1 and sources[0].is_dir() else 'FOLDER'
+    after = next_commands(out, music)
+    for line in (f"mean R² {facts['r2']:.2f} after {facts['steps']:,} steps{took}", f"{out/'report.html'}", 'next:', *(f'  {c}' for c in after)): say(line)
     probed = {k: v for k, v in last.items() if k.startswith('probe.')}
-    return dict(run=out, report=out/'report.html', epochs=int(last.epoch), step=int(last.step),
-                valid_loss=last.valid_loss, r2=last.r2, **probed)
+    return dict(run=out, report=out/'report.html', epochs=int(last.epoch), step=int(last.step), valid_loss=last.valid_loss,
+                r2=last.r2, seconds=facts['seconds'], workers=facts['workers'], next=after, **probed)
 
 # %% ../../nbs/82_app.cli.ipynb #9e239351
 def _show_notes(notes):
@@ -439,6 +463,42 @@ def similar(model: Model,
     if not nearest['tracks']: raise Failed(f'There is no other track in {source}.', nearest)
     show_table([dict(cosine=f"{t['cosine']:.3f}", track=t['path']) for t in nearest['tracks']])
     return nearest
+
+# %% ../../nbs/82_app.cli.ipynb #8ef03f48
+_Labels = Annotated[Optional[Path], typer.Option(metavar='FILE', help='Table with a column path and what to colour by.')]
+_Predictions = Annotated[Optional[Path], typer.Option(metavar='FILE', help='Table that `mtssl classify` wrote, to colour by.')]
+_Colour = Annotated[Optional[str], typer.Option(metavar='COLUMN', help='What to colour by at first; the page offers all of them. By default the first '
+                                                'prediction, label, or the folder.')]
+_Layout = Annotated[str, typer.Option(autocompletion=among('pca', 'umap'), help='pca, at once; umap, of the extra of that name, keeps neighbours together.')]
+_Excerpts = Annotated[float, typer.Option(metavar='SECONDS', help='Put so many seconds of each track into the page, which then plays anywhere; about 4 kB each.')]
+_Links = Annotated[bool, typer.Option('--links/--no-links', help='May the page lead to the files?')]
+
+# %% ../../nbs/82_app.cli.ipynb #d598e08f
+@app.command('map', rich_help_panel='Use', stopped='Finished vectors are kept; the same command goes on.',
+             examples=['mtssl map runs/mine ~/Music --out map.html', 'mtssl map runs/mine ~/Music --labels labels.csv --layout umap',
+                       'mtssl map runs/mine ~/Music --predictions predictions.csv --embeddings embeddings.npz',
+                       'mtssl map runs/mine ~/Music --out share.html --excerpts 5 --no-links'])
+def draw_map(model: Model,
+             source: Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder of audio, sub-folders included.')],
+             out: Out('The page to write.') = Path('map.html'),
+             embeddings: Kept = None, labels: _Labels = None, predictions: _Predictions = None, colour: _Colour = None,
+             layout: _Layout = 'pca',
+             neighbours: Annotated[int, typer.Option(help='Tracks to list as most alike.')] = 10,
+             excerpts: _Excerpts = 0., links: _Links = True,
+             title: Annotated[Optional[str], typer.Option(help="The page's heading; by default the folder's name.")] = None,
+             faiss: Annotated[bool, typer.Option('--faiss', help='Search by faiss, of the extra of that name.')] = False,
+             seed: Annotated[int, typer.Option(help='Of umap.')] = 0,
+             device: Device = None, jobs: Jobs = None):
+    "Draw a page with every track as a point, to hear, search and select."
+    from mtssl.embedding.maps import music_map
+    done = music_map(model, source, out, embeddings=embeddings, labels=labels, predictions=predictions, colour=colour,
+                     layout=layout, neighbours=neighbours, excerpts=excerpts, links=links, title=title, faiss=faiss,
+                     seed=seed, device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
+    show_problems(done['left_out'])
+    _show_notes(done['notes'])
+    show_passed_over(done['passed_over'])
+    say(f"{out}: {done['tracks']:,} tracks, {done['bytes'] / 1e6:.1f} MB; colours: {', '.join(done['columns'])}")
+    return done
 
 # %% ../../nbs/82_app.cli.ipynb #c1a55e01
 _Labelled = Annotated[Path, typer.Argument(metavar='LABELS',

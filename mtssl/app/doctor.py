@@ -238,7 +238,9 @@ gains = dict(weighting='the weightings cagrad, nash_mtl and upgrad', timm='encod
              mirdata="the labelled sets of mirdata's", umap='maps of a collection by UMAP',
              faiss='`mtssl similar --faiss`', huggingface='music from data sets of Hugging Face',
              export='`mtssl export` to ONNX', dask='`mtssl study --backend dask`',
-             ray='`mtssl study --backend ray`', distributed='`accelerate launch -m mtssl pretrain`')
+             ray='`mtssl study --backend ray`', distributed='`accelerate launch -m mtssl pretrain`',
+             tensorboard='`mtssl pretrain --log tensorboard`', wandb='`mtssl pretrain --log wandb`',
+             mlflow='`mtssl pretrain --log mlflow`')
 
 def examine_sets() -> dict: # a `finding`
     "Which published labelled sets are found"

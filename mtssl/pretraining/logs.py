@@ -152,7 +152,7 @@ def _pixels(figure): # of matplotlib -> `[H, W, 3]`, uint8
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
-# %% ../../nbs/46_pretraining.logs.ipynb #842fb2e2
+# %% ../../nbs/46_pretraining.logs.ipynb #572bb261
 def _fastai_wandb():
     with needs('wandb', '--log wandb'), _quiet_imports(): import wandb
     from fastai.callback.wandb import WandbCallback
@@ -168,7 +168,7 @@ def _fastai_wandb():
         def after_fit(self):
             if rank(): return
             super().after_fit()
-            wandb.finish(quiet=True)
+            wandb.finish()
     return wandb, Steps(log_preds=False)
 
 @loggers.register('wandb')
@@ -193,7 +193,7 @@ class WandbLog(Log):
 
 _no_wandb = 'Weights & Biases does not begin ({}): log in with `wandb login`, or set WANDB_MODE=offline to keep the log here.'
 
-# %% ../../nbs/46_pretraining.logs.ipynb #af9cd73b
+# %% ../../nbs/46_pretraining.logs.ipynb #ccb79fea
 @loggers.register('mlflow')
 class MlflowLog(Log):
     "MLflow: a database in the run, or the server that MLFLOW_TRACKING_URI names"
@@ -207,8 +207,10 @@ class MlflowLog(Log):
         if not os.environ.get('MLFLOW_TRACKING_URI'): self.mlflow.set_tracking_uri(f"sqlite:///{(self.folder/'mlflow.db').resolve()}")
         if not self.mlflow.get_experiment_by_name('mtssl'): self.mlflow.create_experiment('mtssl', **self._artifacts())
         self.mlflow.set_experiment('mtssl')
-        known, begun = self.known('mlflow'), dict(run_name=self.run_name(), log_system_metrics=False)
-        run = self.mlflow.start_run(run_id=known) if known else self.mlflow.start_run(**begun)
+        known, active = self.known('mlflow'), self.mlflow.active_run()
+        if known and active and active.info.run_id == known: return # stopped and resumed in one process
+        begun = dict(run_id=known) if known else dict(run_name=self.run_name())
+        run = self.mlflow.start_run(**begun, nested=active is not None)
         if not known: self.mlflow.log_params(self.settings())
         self.remember('mlflow', run.info.run_id)
 

@@ -148,6 +148,17 @@ def grid(table):
     return rows
 
 
+def one_head(table):
+    "Pandas writes the names of an index in a row of their own below those of the columns: one row holds both"
+    rows = table.select('thead tr')
+    if len(rows) != 2 or table.select('thead [colspan]'): return
+    above, below = (row.find_all(['td', 'th'], recursive=False) for row in rows)
+    if len(above) != len(below) or any(bool(a.get_text(strip=True)) and bool(b.get_text(strip=True)) for a, b in zip(above, below)): return
+    for a, b in zip(above, below):
+        if b.get_text(strip=True): a.replace_with(b)
+    rows[1].decompose()
+
+
 def tables(soup, title):
     "Tables scroll within themselves; columns of numbers stand to the right; every table has a name of its own"
     for style in soup.select('style'): style.decompose()
@@ -157,6 +168,7 @@ def tables(soup, title):
         for text in table.find_all(string=interval): text.replace_with(interval.sub('\\1,\u00a0\\2', text))
         for cell in table.select('thead th'):
             if not cell.get_text(strip=True): cell.name = 'td'  # a header without a word says nothing to a screen reader
+        one_head(table)
         rows = grid(table)
         heads, below = [r for head, r in rows if head], [r for head, r in rows if not head]
         for k_column in range(min(map(len, below), default=0)):

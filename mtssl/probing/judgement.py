@@ -31,7 +31,7 @@ def score_in_words(row: dict # of `scores_of`
     "One sentence"
     apart = f"in {row['groups']} groups kept apart" if row['groups'] < row['labels'] else 'each a group of its own'
     return (f"{row['task']}: {row['metric']} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}] out of fold "
-            f"({row['labels']} labels, {apart}; chance: {row['chance']:.2f}{'; not surely better than chance' * (row['low'] <= row['chance'])})")
+            f"({row['labels']} labels, {apart}; chance: {row['chance']:.2f}{'; not surely better than chance' if row['low'] <= row['chance'] else ''})")
 
 # %% ../../nbs/69_probing.judgement.ipynb #bb2e3ac4
 def second_look(result, # a `ProbeResult` of classes, out of fold

@@ -99,6 +99,10 @@ const exact = {prefix: false, fuzzy: false}
 const asked = text => { // what is looked for: each word, or another for it
   const plain = ` ${text.toLowerCase().replace(/[^\p{L}\p{N}_-]+/gu, ' ').trim()} `, groups = []
   let left = plain
+  for (const option of plain.match(/--[a-z][\w-]*-[\w-]+/g) || []) { // as it is, not its words
+    groups.push({...exact, queries: [option], tokenize: o => [o.slice(2)]})
+    left = left.replace(option, ' ')
+  }
   for (const group of same) {
     const named = group.filter(g => plain.includes(` ${g} `) || plain.includes(` ${g}s `)).sort((a, b) => b.length - a.length)[0]
     if (!named) continue

@@ -1,6 +1,7 @@
 """What the encoders cost: CPU time of a training step at one thread.
 
-    python benchmarks/encoders.py --pase                             # PASE beside a plain transcription of it
+    python benchmarks/encoders.py --pase                             # PASE beside a plain transcription of it, and where each spends its step
+    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/encoders.py --pase    # as on a processor whose vectors are half as long
     python benchmarks/encoders.py --json nbs/encoders_cost.json      # every encoder, and PASE's ratio; also the section "encoder" of mtssl/measured.json
 
 A step is a forward pass in training mode with all layers, a loss that reaches every layer, and the backward pass, front-end included. The steps of
@@ -14,7 +15,9 @@ from itertools import accumulate
 from statistics import median
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from mtssl.encoding.encoder import count_parameters, encoders
 from mtssl.core.files import versions
 
@@ -60,7 +63,31 @@ def against_plain(clips, seconds, repeats):
     for e in ours, plain: step(e, wave)
     found = [(step(plain, wave), step(ours, wave)) for _ in range(repeats)]
     return dict(clips=clips, seconds=seconds, step=round(median(b for _, b in found), 3), plain=round(median(a for a, _ in found), 3),
-                ratio=round(median(a / b for a, b in found), 2), outputs=outputs, gradients=gradients)
+                ratio=round(median(a / b for a, b in found), 2), outputs=outputs, gradients=gradients, parts=parts(ours, wave), plain_parts=parts(plain, wave))
+
+
+class Parts(TorchDispatchMode):
+    "Within it: CPU seconds in convolutions and matrix products and in all else, their GFLOP, and the GB that all else reads and writes"
+    def __init__(self):
+        super().__init__()
+        self.found = dict(products=0., rest=0., gflop=0., rest_gb=0.)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        start, name = time.process_time(), func.name().partition('::')[2]
+        out = func(*args, **(kwargs or {}))
+        seconds, count = time.process_time() - start, flop_registry.get(func._overloadpacket)
+        if name == '_linear_pointwise': flop = 2 * args[0].numel() * args[1].shape[0]
+        else: flop = count(*args, **(kwargs or {}), out_val=out) if count else 0
+        self.found['products' if flop else 'rest'] += seconds
+        self.found['gflop'] += flop / 1e9
+        if not flop and not func.is_view: self.found['rest_gb'] += sum(x.nbytes for x in tree_leaves((args, out)) if isinstance(x, torch.Tensor)) / 1e9
+        return out
+
+
+def parts(encoder, wave):
+    "Where a training step spends its time"
+    with Parts() as counted: step(encoder, wave)
+    return {k: round(v, 2) for k, v in counted.found.items()}
 
 
 def cost(name, clips, seconds, repeats):
@@ -104,6 +131,8 @@ if __name__ == '__main__':
     print(f'a training step of {args.clips} clips of {args.seconds:g} s, CPU-seconds, 1 thread')
     pase = against_plain(*size, args.repeats)
     print(f"pase {pase['step']:.2f}, plain transcription {pase['plain']:.2f}: {pase['ratio']:.2f} times; outputs differ by {pase['outputs']:.0e}, gradients by {pase['gradients']:.0e}")
+    for key, title in dict(parts='pase', plain_parts='plain').items():
+        print(f"{title:6}{{gflop:6.0f}} GFLOP in products in {{products:.2f}} s; the rest {{rest:.2f}} s, moving {{rest_gb:.0f}} GB".format(**pase[key]))
     rows = []
     for name in [] if args.pase else args.encoders or encoders:
         rows.append(cost(name, *size, args.repeats))

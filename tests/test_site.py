@@ -36,7 +36,9 @@ def index(site):
     return json.loads((site/'search.js').read_text(encoding='utf-8').removeprefix('window.searchIndex = '))
 
 
-def addresses(site): return sorted(p.relative_to(site).as_posix() for p in site.rglob('*.html'))
+def addresses(site):
+    "Every page that a notebook made; maps, which `mtssl map` makes, are tested by test_map.py"
+    return sorted(p.relative_to(site).as_posix() for p in site.rglob('*.html') if p.parent != site/'maps')
 
 
 def test_pages(site):

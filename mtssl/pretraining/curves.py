@@ -135,6 +135,7 @@ def plot_cosines(cosines: pd.DataFrame # `[K, K]`, workers by name
     figure.colorbar(draw_cosines(ax, cosines), ax=ax, shrink=.8, ticks=[-1, 0, 1])
     return figure
 
+# %% ../../nbs/45_pretraining.curves.ipynb #70af1986
 def plot_weighting(history: pd.DataFrame, # from `learn.history()`, or a run's history.csv
                    names: list, # the workers
                    cosines # of their gradients, `[K, K]`

@@ -61,30 +61,39 @@ loggers = Registry('log')
 
 class Log(Callback):
     "Sends what every epoch recorded; subclasses say how, in `open`, `numbers`, `figure`, `sound` and `close`"
-    order = 90 # after the recorders, before the run is saved
+    order, begun = 90, False # after the recorders, before the run is saved
     def __init__(self, folder, # of the run; the log is in its folder `logs`, unless the library is told otherwise
                  figures_every: int = 1): # epochs from one set of pictures and sounds to the next
         self.folder, self.figures_every = Path(folder)/'logs', figures_every
 
-    def before_fit(self):
-        if rank(): return
+    def begin(self): # before a fit, where fastai would wrap what goes wrong in words of its own
+        if rank() or self.begun: return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.open()
+        self.begun = True
 
-    def before_train(self): self.learn.train_iter = max(self.train_iter, self.epoch * len(self.dls.train)) # of a run that goes on
-
-    def after_epoch(self):
-        if rank() or not getattr(self.learn.recorder, 'worker_rows', None): return
-        step = (self.epoch + 1) * len(self.dls.train)
-        self.numbers(epoch_scalars(self.learn), step)
-        if (self.epoch + 1) % self.figures_every and self.epoch + 1 < self.n_epoch: return
-        with alone(): figures, sounds = epoch_figures(self.learn), epoch_sounds(self.learn)
-        for name, figure in figures.items(): self.figure(name, figure, step)
-        for name, wave in sounds.items(): self.sound(name, wave, step)
-        self.flush()
+    def before_fit(self): self.begin()
+    def before_epoch(self): self.trained = False # an epoch that a resumed run has behind it stays so
+    def before_train(self): self.trained, self.learn.train_iter = True, max(self.train_iter, self.epoch * len(self.dls.train))
 
     def flush(self): pass
-    def after_fit(self): rank() or self.close()
+    def after_fit(self):
+        if rank(): return
+        self.close()
+        self.begun = False
+
+# %% ../../nbs/46_pretraining.logs.ipynb #063ee3f0
+@patch
+def after_epoch(self: Log):
+    "Send numbers, and pictures and sounds where they are due"
+    if rank() or not self.trained or not getattr(self.learn.recorder, 'worker_rows', None): return
+    step = (self.epoch + 1) * len(self.dls.train)
+    self.numbers(epoch_scalars(self.learn), step)
+    if (self.epoch + 1) % self.figures_every and self.epoch + 1 < self.n_epoch: return
+    with alone(): figures, sounds = epoch_figures(self.learn), epoch_sounds(self.learn)
+    for name, figure in figures.items(): self.figure(name, figure, step)
+    for name, wave in sounds.items(): self.sound(name, wave, step)
+    self.flush()
 
 # %% ../../nbs/46_pretraining.logs.ipynb #5dbaad5f
 @patch
@@ -164,7 +173,8 @@ def _fastai_wandb():
             self.learn.gather_args = dict # the settings of the run are sent; batches are not looked at
             super().before_fit()
         def after_batch(self): rank() or super().after_batch()
-        def after_epoch(self): rank() or super().after_epoch()
+        def after_epoch(self):
+            if not rank() and self.learn.wandb_log.trained: super().after_epoch()
         def after_fit(self):
             if rank(): return
             super().after_fit()

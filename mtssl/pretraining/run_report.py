@@ -32,12 +32,15 @@ class Stopwatch(Callback):
     def __init__(self, folder): self.path = Path(folder)/'times.csv' # the run folder
 
     def before_fit(self):
-        self.rows, self.started = (read_csv(self.path).to_dict('records') if self.path.exists() else []), time.monotonic()
+        self.rows = read_csv(self.path).to_dict('records') if self.path.exists() else []
+
+    def before_epoch(self): self.started = None # an epoch that a resumed run has behind it is not timed again
+    def before_train(self): self.started = time.monotonic()
 
     def after_epoch(self):
-        now = time.monotonic()
-        rows = [r for r in self.rows if r['epoch'] <= self.epoch]
-        self.rows, self.started = [*rows, dict(epoch=self.epoch + 1, seconds=round(now - self.started, 1), device=self._device())], now
+        if self.started is None: return
+        seconds, rows = round(time.monotonic() - self.started, 1), [r for r in self.rows if r['epoch'] <= self.epoch]
+        self.rows = [*rows, dict(epoch=self.epoch + 1, seconds=seconds, device=self._device())]
         table = pd.DataFrame(self.rows)
         if not rank(): write_atomically(self.path, lambda part: table.to_csv(part, index=False))
 

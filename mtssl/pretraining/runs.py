@@ -29,7 +29,7 @@ from .checkpoints import SaveRun, seconds_of, written_by
 from .learner import StepCallback, pretrain_learner, progress_text
 from .settings import Settings, check_settings, keep_settings
 from .warm_start import settings_in, take_over, taken_in_words
-from .logs import make_logs
+from .logs import Log, make_logs
 from .run_report import Stopwatch, keep_pictures, report_run
 
 # %% ../../nbs/46_pretraining.runs.ipynb #a3bd398a
@@ -157,6 +157,7 @@ def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=Non
 # %% ../../nbs/46_pretraining.runs.ipynb #029dc9ea
 def _fit(learn, settings, start, quiet):
     "One cycle from epoch `start` on, under a progress bar"
+    for log in [cb for cb in learn.cbs if isinstance(cb, Log)]: log.begin()
     with progress_bar(quiet) as show, learn.no_bar(), learn.no_logging():
         bar = show.add_task('pre-train', total=settings.epochs * len(learn.dls.train))
         learn.add_cb(StepCallback(_each_second(lambda learn, done: show.update(bar, completed=done, description=progress_text(learn)))))

@@ -125,6 +125,7 @@ def _read_yaml(path):
     if isinstance(given, dict): return given
     raise FileProblem(f"{path} is no file of settings: it should have lines such as 'epochs: 20'.")
 
+# %% ../../nbs/45_pretraining.settings.ipynb #278ee1aa
 def _known_key(path, key, known): # the name of a setting
     name = {'from': 'start'}.get(key, key).replace('-', '_')
     if name in known: return name

@@ -61,7 +61,7 @@ loggers = Registry('log')
 
 class Log(Callback):
     "Sends what every epoch recorded; subclasses say how, in `open`, `numbers`, `figure`, `sound` and `close`"
-    order, begun = 90, False # after the recorders, before the run is saved
+    order, begun, trained = 90, False, False # after the recorders, before the run is saved
     def __init__(self, folder, # of the run; the log is in its folder `logs`, unless the library is told otherwise
                  figures_every: int = 1): # epochs from one set of pictures and sounds to the next
         self.folder, self.figures_every = Path(folder)/'logs', figures_every
@@ -73,14 +73,14 @@ class Log(Callback):
         self.begun = True
 
     def before_fit(self): self.begin()
-    def before_epoch(self): self.trained = False # an epoch that a resumed run has behind it stays so
-    def before_train(self): self.trained, self.learn.train_iter = True, max(self.train_iter, self.epoch * len(self.dls.train))
+    def before_train(self): # not called for an epoch that a resumed run has behind it
+        self.trained, self.learn.train_iter = True, max(self.train_iter, self.epoch * len(self.dls.train))
 
     def flush(self): pass
     def after_fit(self):
         if rank(): return
         self.close()
-        self.begun = False
+        self.begun = self.trained = False
 
 # %% ../../nbs/46_pretraining.logs.ipynb #063ee3f0
 @patch

@@ -28,18 +28,18 @@ from .learner import epoch_table
 # %% ../../nbs/46_pretraining.run_report.ipynb #fb8ff35e
 class Stopwatch(Callback):
     "Writes the seconds of every epoch, and the device, into `times.csv` of a run"
-    order = 101 # after SaveRun
+    order, started = 101, None # after SaveRun
     def __init__(self, folder): self.path = Path(folder)/'times.csv' # the run folder
 
     def before_fit(self):
         self.rows = read_csv(self.path).to_dict('records') if self.path.exists() else []
 
-    def before_epoch(self): self.started = None # an epoch that a resumed run has behind it is not timed again
-    def before_train(self): self.started = time.monotonic()
+    def before_train(self): self.started = time.monotonic() # not for an epoch that a resumed run has behind it
 
     def after_epoch(self):
         if self.started is None: return
-        seconds, rows = round(time.monotonic() - self.started, 1), [r for r in self.rows if r['epoch'] <= self.epoch]
+        seconds, self.started = round(time.monotonic() - self.started, 1), None
+        rows = [r for r in self.rows if r['epoch'] <= self.epoch]
         self.rows = [*rows, dict(epoch=self.epoch + 1, seconds=seconds, device=self._device())]
         table = pd.DataFrame(self.rows)
         if not rank(): write_atomically(self.path, lambda part: table.to_csv(part, index=False))

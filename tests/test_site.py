@@ -3,9 +3,11 @@
 The browser is `MTSSL_BROWSER` (a failure if it is not there), else `chromium` or `google-chrome` on PATH; without one, its tests are skipped.
 """
 import ast, fcntl, functools, http.server, json, os, re, shutil, sys, threading
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
 
+import axe_playwright_python
 import pytest
 import yaml
 
@@ -60,11 +62,20 @@ def test_pages(site):
 
 def test_index(site, index):
     "Small, complete, and no entry leads to an anchor that is not there"
-    assert (site/'search.js').stat().st_size < 1e6
+    assert (site/'search.js').stat().st_size < 1.2e6
     assert {page for page, *_ in index['pages']} == set(addresses(site)) - {'404.html'}
     anchors = [set(re.findall(r' id="([^"]*)"', (site/page).read_text(encoding='utf-8'))) | {''} for page, *_ in index['pages']]
     lost = [(index['pages'][p][0], anchor) for p, anchor, *_ in index['entries'] if anchor not in {unquote(a) for a in anchors[p]}]
     assert not lost, f'The search leads to {lost[0]}, which is not there'
+
+
+def test_tables(site):
+    "The first column of scores is the mean, and figures are sharp: more pixels than they take"
+    html = (site/'studies.findings.html').read_text(encoding='utf-8')
+    assert re.search(r'<th[^>]*>mean</th>\s*<th[^>]*>instrument</th>', html)
+    picture = re.search(r'<img[^>]*src="(index_files/1.png)"[^>]*>', (site/'index.html').read_text(encoding='utf-8'))
+    width = int(re.search(r' width="(\d+)"', picture[0])[1])
+    assert int.from_bytes((site/picture[1]).read_bytes()[16:20], 'big') >= 1.9 * width
 
 
 def test_reference(site):
@@ -185,6 +196,36 @@ def test_browser_search_from_a_folder(site, browser):
     page.keyboard.press('Enter')
     page.wait_for_url('**/core.registry.html*', timeout=15000)
     page.close()
+
+
+asked = { # what people type: a page that must be among the first three
+    'license': 'faq', 'licence': 'faq', 'finetune': 'faq', 'finetuning': 'faq', 'fine-tune': 'faq', 'multi gpu': 'faq', 'out of memory': 'faq', 'oom': 'faq', 'batch size': 'faq', 'install': 'faq', 'pip install': 'faq',
+    'sklearn': 'faq', 'windows': 'faq', 'colab': 'faq', 'troubleshooting': 'faq', 'resume': 'faq', 'how do i use a gpu': 'faq', 'tensorboard': 'pretraining.logs', 'mp3': 'faq', 'cite': 'faq', 'custom worker': 'faq', 'onnx': 'faq',
+    'spectogram': 'features', 'tempograms': 'features.targets', 'chroma': 'features.targets', 'uncertainty weighting': 'pretraining.weighting', 'weightings': 'pretraining.weighting', 'gtzan': 'probing',
+    '--save-every': 'app.cli', 'crops_per_epoch': '', 'fit_one_cycle': '', 'what is a hop': 'glossary', 'embeding': 'embedding'}
+
+
+def test_browser_search_words(address, tab):
+    "Stems, typos, other words for the same thing, whole questions, options and names in code"
+    tab.page.goto(address)
+    tab.page.evaluate('load()')
+    wrong = {}
+    for query, wanted in asked.items():
+        hits = tab.page.evaluate('q => found(q).slice(0, 3).map(h => index.pages[index.entries[h.id][0]][0] + "#" + index.entries[h.id][2])', query)
+        if not any(h.startswith(wanted) for h in hits): wrong[query] = hits
+    assert not wrong, f'Not among the first three: {wrong}'
+
+
+def test_browser_accessible(address, tab):
+    "axe-core finds nothing wrong on pages of every kind, on a phone in the dark"
+    script = (Path(axe_playwright_python.__file__).parent/'axe.min.js').read_text(encoding='utf-8')
+    tab.page.set_viewport_size(dict(width=390, height=844))
+    tab.page.emulate_media(color_scheme='dark')
+    for name in 'index', 'faq', 'features.targets', 'app.cli', 'studies.findings', 'pretraining.weighting', 'core.report', 'tutorials/first_pretraining':
+        tab.page.goto(f'{address}{name}.html', wait_until='load')
+        tab.page.evaluate(script)
+        found = tab.page.evaluate("axe.run({resultTypes: ['violations']}).then(r => r.violations.map(v => `${v.id}: ${v.nodes[0].html.slice(0, 200)}`))")
+        assert not found, f'{name}: {found}'
 
 
 def test_browser_dark(address, tab):

@@ -195,7 +195,7 @@ def figures(soup, folder, title):
 def size(png):
     "Width and height of a picture in CSS pixels: 72 to the inch, as matplotlib's figures are meant"
     width, height = struct.unpack('>II', png[16:24])
-    at = png.find(b'pHYs', 0, 300)
+    at = png.find(b'pHYs', 0, 2000)  # after a palette of at most 768 bytes
     dots = struct.unpack('>I', png[at + 4:at + 8])[0] * .0254 if at > 0 else 72
     return (round(v * 72 / dots) if dots > 100 else v for v in (width, height))
 

@@ -11,14 +11,19 @@ import numpy as np
 import pytest
 import soundfile
 
+import warm
+
 root = Path(__file__).resolve().parent.parent
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 
 def run(*command, check=True, **kw):
     "Run a command; if it fails, say what it printed"
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **kw)
-    if check and done.returncode: pytest.fail(f"`{' '.join(map(str, command))}` failed:\n{done.stdout}{done.stderr}", pytrace=False)
+    return checked(subprocess.run([str(c) for c in command], capture_output=True, text=True, **kw), check)
+
+
+def checked(done, check=True):
+    if check and done.returncode: pytest.fail(f"`{' '.join(map(str, done.args))}` failed:\n{done.stdout}{done.stderr}", pytrace=False)
     return done
 
 
@@ -61,7 +66,7 @@ def pytest_configure(config):
     site, = folder.glob('venv/lib/python*/site-packages')
     os.environ['NUMBA_CACHE_DIR'] = str(folder/f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")  # one each: two that write one cache crash
     sys.path.insert(0, str(site))
-    os.environ['PYTHONPATH'] = str(site)
+    os.environ['PYTHONPATH'] = f'{site}{os.pathsep}{root/"tests"}'  # the tests' folder holds what `warm` imports
     os.environ['PATH'] = f"{folder/'venv'/'bin'}{os.pathsep}{os.environ['PATH']}"
 
 
@@ -120,7 +125,27 @@ def music(tmp_path_factory):
     return folder
 
 
-def mtssl(installed, *words, **kw): return run(installed.mtssl, *words, env=installed.env, **kw)
+@pytest.fixture
+def undrawn(monkeypatch):
+    "Runs that end without the drawings of their reports, which cost more than a short training and are looked at by other tests"
+    import mtssl.pretraining.runs as runs
+    monkeypatch.setattr(runs, 'report_run', lambda out: (out/'report.html').touch())
+    monkeypatch.setattr(runs, 'keep_pictures', lambda out, learn: None, raising=False)
+
+
+def mtssl(installed, *words, check=True, **kw):
+    "Run the command line in a process that has everything imported"
+    return checked(warm.finish(warm.command, installed.mtssl, *words, **dict(dict(env=installed.env), **kw)), check)
+
+
+def begun(installed, *words, **kw):
+    "The command line in a process that goes on by itself, is silent, and has everything imported"
+    return warm.start(warm.command, installed.mtssl, *words, env=installed.env, **kw)
+
+
+def python(code, *words, check=True, **kw):
+    "Run a program in a process that has everything imported"
+    return checked(warm.finish(warm.code, code, *words, **kw), check)
 
 
 def killed(work, when, seconds=120):

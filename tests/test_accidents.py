@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import root, run
+from conftest import mtssl, python, root
 
 linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs fork, or names of any bytes')
 
@@ -47,7 +47,7 @@ def test_odd_entries(tmp_path, installed):
     (music/'folder.wav').mkdir()
     for name in 'cover.jpg', 'other.jpg', 'README', '.hidden', 'old.tar': (music/name).touch()
     nest(music/'z', 'y' * 200, 25)
-    done = run(installed.mtssl, 'corpus', 'build', music, '--out', tmp_path/'store', '--jobs', 2, '--quiet', env=installed.env)
+    done = mtssl(installed, 'corpus', 'build', music, '--out', tmp_path/'store', '--jobs', 2, '--quiet')
     lines = done.stderr.splitlines()
     from mtssl.music.corpus import Corpus
     corpus = Corpus(tmp_path/'store')
@@ -147,7 +147,7 @@ try:
 except ValueError as e: print(e)
 '''
     whole = shard.read_bytes()
-    done = run(sys.executable, '-W', 'ignore', '-c', code)
+    done = python(code)
     assert f'{shard} has become shorter since the corpus was opened.' in done.stdout and done.stdout.count('\n') == 1
     from mtssl.music.corpus import Corpus, check_corpus
     with pytest.raises(ValueError, match=f'is cut short: it has 4,096 bytes, and its manifest needs {len(whole):,}'): Corpus(store)

@@ -4,7 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from conftest import broken, mtssl, run
+from conftest import begun, broken, mtssl, run
 from mtssl import __version__
 from mtssl.app.cli import app
 from mtssl.app.console import examples
@@ -21,17 +21,17 @@ def as_json(text): return json.loads(text, parse_constant=lambda word: pytest.fa
 
 
 def test_own_music(installed, music, tmp_path):
-    done = mtssl(installed, 'pretrain', music, '--out', 'run', '--epochs', 2, *[t for t in tiny if t != '--quiet'], '--jobs', 2, '--json', cwd=tmp_path)
+    done = run(installed.mtssl, 'pretrain', music, '--out', 'run', '--epochs', 2, *[t for t in tiny if t != '--quiet'], '--jobs', 2, '--json', env=installed.env, cwd=tmp_path)
     assert as_json(done.stdout)['epochs'] == 2, 'a library, or a process of its own, printed beside the one object'
     for name, reason in broken.items():
         lines = [l for l in done.stderr.splitlines() if name in l]
         assert lines and reason.lower() in lines[0].lower(), f'{name} should be left out because it is {reason}; it said: {lines or done.stderr}'
     assert '5 files were left out' in done.stderr, done.stderr
-    wanted = {'config.json', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'cosines.csv', 'report.html', 'checkpoints', 'corpus'}
+    wanted = {'config.json', 'config.yaml', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'cosines.csv', 'times.csv', 'pictures.safetensors', 'report.html', 'checkpoints', 'corpus'}
     assert wanted == {p.name for p in (tmp_path/'run').iterdir()}
 
     manifest = (tmp_path/'run'/'corpus'/'manifest.parquet').read_bytes()
-    done = run(installed.mtssl, 'pretrain', music/'artist0', '--out', 'run', *tiny, env=installed.env, cwd=tmp_path, check=False)
+    done = mtssl(installed, 'pretrain', music/'artist0', '--out', 'run', *tiny, cwd=tmp_path, check=False)
     assert done.returncode == 1 and 'already holds a run' in done.stderr, done.stderr
     assert (tmp_path/'run'/'corpus'/'manifest.parquet').read_bytes() == manifest, 'a refused run changed the corpus of the one that is there'
 
@@ -49,15 +49,15 @@ def test_own_music(installed, music, tmp_path):
 
 
 def test_killed_and_resumed(installed, music, tmp_path):
-    words = [installed.mtssl, 'pretrain', music, '--epochs', '6', '--crops-per-epoch', '24', *tiny, '--out']
-    run(*words, 'whole', env=installed.env, cwd=tmp_path)
-    process = subprocess.Popen([*words, 'killed'], env=installed.env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = ['pretrain', music, '--epochs', 6, '--crops-per-epoch', 24, *tiny, '--out']
+    mtssl(installed, *words, 'whole', cwd=tmp_path)
+    process = begun(installed, *words, 'killed', cwd=tmp_path)
     history, end = tmp_path/'killed'/'history.csv', time.time() + 120
     while not (history.exists() and len(history.read_text().splitlines()) > 2):
-        assert process.poll() is None and time.time() < end, 'the run ended, or made no progress, before it could be killed'
+        assert process.is_alive() and time.time() < end, 'the run ended, or made no progress, before it could be killed'
         time.sleep(.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     epochs = len(history.read_text().splitlines()) - 1
     assert epochs < 6, 'the run was killed too late to test anything'
     mtssl(installed, 'pretrain', '--resume', '--out', 'killed', '--quiet', '--device', 'cpu', cwd=tmp_path)
@@ -237,11 +237,11 @@ def test_fast(installed):
     (['info', 'flavours'], 'there are targets'), (['pretrain', '.', '--out', 'run'], 'no audio file'),
     (['pretrain', '--resume', '--out', 'nowhere'], 'is not a run')])
 def test_wrong_input(words, message, installed, tmp_path):
-    done = run(installed.mtssl, *words, env=installed.env, cwd=tmp_path, check=False)
+    done = mtssl(installed, *words, cwd=tmp_path, check=False)
     assert done.returncode == 1 and message in done.stderr and 'Traceback' not in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_wrong_names(installed, music, tmp_path):
     for option, name, message in ('--encoder', 'resnet', 'no encoder named'), ('--workers', 'mffc', 'no worker named'), ('--weighting', 'fair', 'no weighting named'):
-        done = run(installed.mtssl, 'pretrain', music, '--out', 'run', option, name, '--quiet', env=installed.env, cwd=tmp_path, check=False)
+        done = mtssl(installed, 'pretrain', music, '--out', 'run', option, name, '--quiet', cwd=tmp_path, check=False)
         assert done.returncode == 1 and message in done.stderr and 'Traceback' not in done.stderr, done.stderr

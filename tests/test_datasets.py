@@ -6,7 +6,7 @@ import ast, json
 
 import pandas as pd
 import pytest
-from conftest import root, run
+from conftest import mtssl, root, run
 from typer.testing import CliRunner
 
 
@@ -49,7 +49,7 @@ def test_every_set_has_a_miniature():
 
 
 def test_found(data, installed):
-    rows = json.loads(run(installed.mtssl, 'info', 'datasets', '--json', env={**installed.env, 'MTSSL_DATA': str(data[0])}).stdout)['datasets']
+    rows = json.loads(mtssl(installed, 'info', 'datasets', '--json', env={**installed.env, 'MTSSL_DATA': str(data[0])}).stdout)['datasets']
     assert {r['name'] for r in rows if r['found'] == 'yes'} == set(trees) and {r['found'] for r in rows} == {'yes', ''}
 
 
@@ -72,7 +72,7 @@ def test_probe(name, data, encoder, tmp_path, monkeypatch):
 def test_missing(data, installed, tmp_path):
     "What the command line says of a set that is not there, and a loader of one that is not all there"
     from mtssl.probing.tagging_sets import gtzan
-    done = run(installed.mtssl, 'probe', 'nowhere', 'nsynth', env={**installed.env, 'MTSSL_DATA': str(tmp_path)}, check=False)
+    done = mtssl(installed, 'probe', 'nowhere', 'nsynth', env={**installed.env, 'MTSSL_DATA': str(tmp_path)}, check=False)
     assert done.returncode == 1 and "there is no 'nsynth-train/examples.json'" in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     with pytest.raises(ValueError, match='900 of 930 audio files are missing.*Get them from .*, or do without them with partial=True'): gtzan(data[0]/'gtzan')
 

@@ -1,5 +1,5 @@
 """Embedding collections with the installed wheel: a messy folder, a kill, flat memory, tables for others, the most similar tracks."""
-import json, signal, sqlite3, subprocess, time
+import json, sqlite3, time
 
 import numpy as np
 import pyarrow as pa
@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from conftest import broken, killed, mtssl, run
+from conftest import begun, broken, killed, mtssl, run
 from mtssl.encoding.encoder import Encoder, encoders
 
 measured = '''
@@ -60,15 +60,15 @@ def test_messy_folder(installed, model, music, tmp_path):
 
 
 def test_killed_and_resumed_in_flat_memory(installed, model, many, tmp_path):
-    process = subprocess.Popen([installed.mtssl, 'embed', model, many, '--out', tmp_path/'killed.parquet', '--frames', '--jobs', '1', '--device', 'cpu', '--quiet'], env=installed.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = begun(installed, 'embed', model, many, '--out', tmp_path/'killed.parquet', '--frames', '--jobs', 1, '--device', 'cpu', '--quiet')
     journal, end, kept = tmp_path/'killed.parquet.journal'/'embeddings.sqlite', time.time() + 120, 0
     while kept < 50:
-        assert process.poll() is None and time.time() < end, 'it ended, or made no progress, before it could be killed'
+        assert process.is_alive() and time.time() < end, 'it ended, or made no progress, before it could be killed'
         time.sleep(.02)
         try: kept, = sqlite3.connect(f'file:{journal}?mode=ro', uri=True).execute('select count(*) from kept').fetchone()
         except sqlite3.Error: pass
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (tmp_path/'killed.parquet').exists()
     done = run(installed.python, '-W', 'ignore', '-c', measured, model, many/'a', 'few.parquet', many, 'killed.parquet', many, 'whole.parquet', env=installed.env, cwd=tmp_path).stdout
     (*_, small), (files, new, _), (*whole, large) = (map(int, line.split()) for line in done.splitlines())
@@ -166,5 +166,5 @@ def test_weights_that_are_no_numbers(installed, model, music, tmp_path):
     tensors = safetensors.torch.load_file(weights)
     next(t for t in tensors.values() if t.is_floating_point()).view(-1)[0] = float('nan')
     safetensors.torch.save_file(tensors, weights)
-    done = run(installed.mtssl, 'embed', bad, music, '--out', tmp_path/'all.npz', '--device', 'cpu', env=installed.env, check=False)
+    done = mtssl(installed, 'embed', bad, music, '--out', tmp_path/'all.npz', '--device', 'cpu', check=False)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1 and not (tmp_path/'all.npz').exists(), done.stderr

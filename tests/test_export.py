@@ -4,7 +4,7 @@ import sys, time
 import numpy as np
 import pytest
 import torch
-from conftest import killed, run
+from conftest import killed, mtssl, run
 from mtssl.app.cli import app
 from mtssl.encoding.encoder import default_layers, encoders, pool
 from mtssl.encoding.encoder import Encoder
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 def test_deployed(installed, folder):
     "What the installed command writes runs without torch, to the encoder's numbers"
-    done = run(installed.mtssl, 'export', 'model', env=installed.env, cwd=folder)
+    done = mtssl(installed, 'export', 'model', cwd=folder)
     assert done.stdout.startswith('model.onnx: ') and not done.stderr, done.stderr
     wave = (.1 * np.random.default_rng(0).normal(size=(3, 30_001))).astype('float32')
     np.save(folder/'wave.npy', wave)

@@ -1,9 +1,10 @@
 """Models from strangers: whatever is in the folder, loading ends with an encoder or with one sentence, and runs nothing."""
-import io, json, pickle, shutil, subprocess, sys
+import io, json, pickle, shutil
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import python
 from safetensors.torch import load_file, save_file
 
 from mtssl.core.files import content_digest
@@ -107,7 +108,7 @@ class Mine(Encoder):
 Mine().save_pretrained('mine')
 assert type(Encoder.from_pretrained('mine')) is Mine
 '''
-    subprocess.run([sys.executable, '-c', program], cwd=tmp_path, check=True)
+    python(program, cwd=tmp_path)
     assert "'mine', which is not registered here" in sentence(lambda: Encoder.from_pretrained(tmp_path/'mine'))
 
 
@@ -116,7 +117,7 @@ def same_content(path, data):
     return content_digest(torch.load(path, weights_only=True)) == content_digest(torch.load(io.BytesIO(data), weights_only=True))
 
 
-def test_a_checkpoint_that_is_wrong(tmp_path):
+def test_a_checkpoint_that_is_wrong(tmp_path, undrawn):
     "last.pt is read as weights only; one that is damaged, or of another run, is named"
     from mtssl.music.corpus import build_corpus
     from mtssl.music.synth.mix import synthesise
@@ -147,7 +148,7 @@ def test_from_at_the_command_line(tmp_path):
     save_set(synth(12, 4, 2., 22_050, jobs=1, quiet=True), tmp_path/'music', 22_050)
     pretrain(tmp_path/'music'/'train', tmp_path/'a', encoder='tcn(width=8, blocks=1)', workers='mfcc,onset', epochs=1, seconds=1.5, bs=2, crops_per_epoch=4, device='cpu', jobs=1, quiet=True)
     command = 'pretrain music/test --from a --out b --workers mfcc,chroma_cqt --lr 1e-4 --device cpu --jobs 1'
-    done = subprocess.run([sys.executable, '-c', 'from mtssl.app.cli import main; main()', *command.split()], cwd=tmp_path, capture_output=True, text=True)
+    done = python('from mtssl.app.cli import main; main()', *command.split(), check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path/'b'/'config.json').read_text())
     assert config['taken'] == dict(workers=['mfcc'], new=['chroma_cqt'], dropped=['onset'], weighting=False)

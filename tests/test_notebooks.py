@@ -1,39 +1,16 @@
 """Every notebook runs from top to bottom against the installed wheel, away from the checkout.
 
 Each runs in a fresh process, so that none sees what another left behind. The processes are forked from one that has
-imported the slow libraries, so that they are paid for once.
+imported the slow libraries, so that they are paid for once, see `warm`.
 """
-import contextlib, io, json, multiprocessing, os, re, shutil, traceback
-from pathlib import Path
+import json, re, shutil
 
 import pytest
+import warm
 from conftest import root, tracked
 
 notebooks = sorted(p.relative_to('nbs').as_posix() for p in tracked() if p.suffix == '.ipynb' and p.parts[0] == 'nbs')
 limit = 240  # seconds a notebook may take
-preload = ['nbdev.test', 'matplotlib.pyplot', 'librosa.feature', 'librosa.beat', 'librosa.effects', 'sklearn.pipeline', 'fastai.basics', 'torchaudio', 'torchjd', 'timm', 'mir_eval.chord', 'pyarrow.parquet']
-
-
-def run_notebook(path, report):
-    "Run the notebook at `path` and write what went wrong to `report`"
-    os.chdir(path.parent)
-    multiprocessing.set_start_method(None, force=True)
-    with contextlib.redirect_stderr(io.StringIO()) as errors:
-        try:
-            import mtssl
-            from nbdev.config import get_config
-            from nbdev.test import test_nb
-            if Path(mtssl.__file__).is_relative_to(root): raise RuntimeError(f'mtssl came from the checkout, {mtssl.__file__}, not from the wheel')
-            passed, _ = test_nb(path, skip_flags=get_config().tst_flags.split())
-        except BaseException: passed = bool(traceback.print_exc())
-    if not passed: report.write_text(errors.getvalue() or 'it failed without a message')
-
-
-@pytest.fixture(scope='session')
-def server():
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(preload)
-    return context
 
 
 @pytest.fixture
@@ -46,10 +23,10 @@ def nbs(tmp_path):
     return tmp_path/'nbs'
 
 
-def finish(name, server, tmp_path, path, what):
+def finish(name, tmp_path, path, what):
     "Run the notebook at `path` in a process of its own, and fail with what went wrong in it"
     report = tmp_path/'report.txt'
-    process = server.Process(target=run_notebook, args=(path, report))
+    process = warm.server().Process(target=warm.run_notebook, args=(path, report, root))
     process.start()
     process.join(limit)
     if process.is_alive():
@@ -79,9 +56,9 @@ def hide_names(path):
 
 
 @pytest.mark.parametrize('name', notebooks)
-def test_notebook(name, nbs, server, tmp_path):
+def test_notebook(name, nbs, tmp_path):
     if name.startswith('tutorials/'): hide_names(nbs/name)
-    finish(name, server, tmp_path, nbs/name, f'nbs/{name}')
+    finish(name, tmp_path, nbs/name, f'nbs/{name}')
 
 
 def test_hidden_names_stay_hidden():

@@ -25,7 +25,7 @@ class Kill(Callback):
 
 
 @pytest.mark.parametrize('more', [dict(precision='fp16', weighting='log_sum'), dict(precision='bf16', weighting='gradnorm')], ids=['fp16', 'bf16'])
-def test_a_killed_run_continues_exactly(corpus, tmp_path, more):
+def test_a_killed_run_continues_exactly(corpus, tmp_path, undrawn, more):
     "In half precision and in parts; a step is a step of the optimiser, and what is written is in single precision"
     torch.set_num_threads(1)
     learn = pretrain(corpus, tmp_path/'whole', **where, **settings, **more)
@@ -54,7 +54,7 @@ def test_what_cannot_be_had_is_said_first(tmp_path, monkeypatch, more, words):
     assert words in str(e.value) and '\n' not in str(e.value) and not (tmp_path/'run'/'corpus').exists()
 
 
-def test_a_damaged_scale_is_refused(corpus, tmp_path):
+def test_a_damaged_scale_is_refused(corpus, tmp_path, undrawn):
     from mtssl.core.files import FileProblem, save_checkpoint
     given = settings | dict(epochs=1, precision='fp16')
     pretrain(corpus, tmp_path/'run', **where, **given)

@@ -34,7 +34,7 @@ def corpus(tmp_path_factory):
 
 
 @pytest.mark.parametrize('spec', specs)
-def test_every_encoder_with_every_worker(corpus, tmp_path, spec):
+def test_every_encoder_with_every_worker(corpus, tmp_path, undrawn, spec):
     learn = pretrain(corpus, tmp_path/'run', encoder=spec, sr=22_050, workers=','.join(asked), **settings)
     history = learn.history()
     assert history.filter(regex=r'\.share$').gt(0).all(None) and history.notna().all(None)
@@ -52,7 +52,7 @@ class Kill(Callback):
 
 
 @pytest.mark.parametrize('spec', ['all', *distortions])
-def test_distorted_views_continue_exactly(corpus, tmp_path, spec):
+def test_distorted_views_continue_exactly(corpus, tmp_path, undrawn, spec):
     given = dict(settings, encoder='tcn(width=8, blocks=1)', workers='mfcc,frame(mfcc, masked=.4),lim,ntxent,tempo_shift', distortions=spec if spec == 'all' else f'{spec}(p=.7)')
     pretrain(corpus, tmp_path/'whole', **given)
     with pytest.raises(KeyboardInterrupt): pretrain(corpus, tmp_path/'killed', cbs=[Kill()], **given)
@@ -67,7 +67,7 @@ def test_what_is_no_dls_is_told_the_remedy(corpus):
         with pytest.raises(TypeError, match=r'corpus_dls\(corpus\)'): pretrain_learner(wrong)
 
 
-def test_a_worker_about_two_crops_of_a_track(corpus, tmp_path):
+def test_a_worker_about_two_crops_of_a_track(corpus, tmp_path, undrawn):
     "The learner asks the crops for pairs; the run continues exactly; what it hears at first is what it would hear without"
     given = dict(settings, encoder='tcn(width=8, blocks=1)', workers="mfcc,ntxent(view='crops')", distortions='light')
     learn = pretrain(corpus, tmp_path/'whole', **given)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import warm
 from safetensors.torch import load_file
 
 import mtssl.pretraining.learner as learner
@@ -60,10 +61,10 @@ if __name__ == '__main__':
 '''
 
 
-def launched(command, n, **kw):
-    "The processes of a command that a launcher would start"
+def launched(n, program, *words):
+    "The processes of a program that a launcher would start"
     address = dict(MASTER_ADDR='localhost', MASTER_PORT=str(20_000 + os.getpid() % 20_000), WORLD_SIZE=str(n), OMP_NUM_THREADS='1')
-    return [subprocess.Popen(list(map(str, command)), text=True, env=os.environ | address | dict(RANK=str(r), LOCAL_RANK=str(r)), **kw) for r in range(n)]
+    return [warm.start(warm.code, program, *words, env=os.environ | address | dict(RANK=str(r), LOCAL_RANK=str(r))) for r in range(n)]
 
 
 def far(a, b): return max(((x.double() - y.double()).abs() / y.double().abs().clamp(min=1)).nan_to_num().max().item() for x, y in zip(a, b) if y.numel())
@@ -71,14 +72,14 @@ def far(a, b): return max(((x.double() - y.double()).abs() / y.double().abs().cl
 
 def test_two_processes_are_one_with_the_double_batch(corpus, tmp_path, monkeypatch):
     "Every weighting, and workers that look across the batch: weights and history after 20 steps, alike on both ranks to the last bit"
-    (tmp_path/'both.py').write_text(program)
-    processes = launched([sys.executable, '-W', 'ignore', tmp_path/'both.py', corpus.store, tmp_path], 2)
+    processes = launched(2, program, corpus.store, tmp_path)
     names = {'__name__': 'one process'}
     monkeypatch.setattr(learner, 'statistics_crops', learner.statistics_crops) # the program changes it
     exec(program, names)
     try: one = {name: names['weights_after_20_steps'](corpus.store, **case) for name, case in names['cases'].items()}
     finally: del names['weightings']['hardest']
-    assert [p.wait() for p in processes] == [0, 0]
+    for process in processes: process.join()
+    assert [p.exitcode for p in processes] == [0, 0]
     first, second = (torch.load(tmp_path/f'{r}.pt', weights_only=True) for r in range(2))
     for name, alone in one.items():
         assert all(torch.equal(first[name]['weights'][k], second[name]['weights'][k]) for k in alone['weights']), name

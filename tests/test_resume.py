@@ -38,7 +38,7 @@ def where(folder):
 
 
 @pytest.mark.parametrize('spec', specs)
-def test_a_killed_run_continues_exactly(corpus, tmp_path, spec):
+def test_a_killed_run_continues_exactly(corpus, tmp_path, undrawn, spec):
     "In the middle of an epoch, from the checkpoint after its second batch of three"
     torch.set_num_threads(1)
     pretrain(corpus, tmp_path/'whole', device='cpu', quiet=True, weighting=spec, **settings)
@@ -58,7 +58,7 @@ def same(a, b):
     return set(whole) == set(killed) and all(torch.equal(whole[k], killed[k]) for k in whole) and (a/'history.csv').read_text() == (b/'history.csv').read_text()
 
 
-def test_a_stream_continues_exactly(tmp_path):
+def test_a_stream_continues_exactly(tmp_path, undrawn):
     for shard in range(2):
         with tarfile.open(tmp_path/f'{shard}.tar', 'w') as tar:
             for i, (wave, _) in enumerate(synthesise(20, 2., seed=shard, jobs=1)):
@@ -74,7 +74,7 @@ def test_a_stream_continues_exactly(tmp_path):
     assert same(tmp_path/'whole', tmp_path/'killed') and not (tmp_path/'killed'/'corpus').exists()
 
 
-def test_a_run_of_the_first_draft_continues_exactly(corpus, tmp_path):
+def test_a_run_of_the_first_draft_continues_exactly(corpus, tmp_path, undrawn):
     "Its config.json, and the name it had for a buffer of the weighting"
     given = dict(settings, weighting='uncertainty', device='cpu', quiet=True)
     pretrain(corpus, tmp_path/'whole', **given)

@@ -1,9 +1,9 @@
 """`mtssl study` of the installed wheel: killed in the middle of a cell and continued, a cell that fails, the plan, wrong files."""
-import json, signal, subprocess, time
+import json, time
 
 import pandas as pd
 import pytest
-from conftest import run
+from conftest import begun, mtssl, run
 
 text = '''
 question: Does it go on?
@@ -13,12 +13,12 @@ workers: {one: "mfcc", two: "mfcc,chroma_cqt"}
 corpus: synth(clips=24, seconds=2)
 sets:
   - synth(train=60, test=24, seconds=2)
-pretrain: {epochs: 8, crops_per_epoch: 32, seconds: 2, bs: 4}
+pretrain: {epochs: 4, crops_per_epoch: 32, seconds: 2, bs: 4}
 random: 1
 '''
 
 
-def study(installed, folder, *words, **kw): return run(installed.mtssl, 'study', *words, '--quiet', env=installed.env, cwd=folder, **kw)
+def study(installed, folder, *words, **kw): return mtssl(installed, 'study', *words, '--quiet', cwd=folder, **kw)
 
 
 def scores(folder): return pd.read_csv(folder/'scores.csv').drop(columns=['cpu_seconds', 'seconds'])
@@ -27,14 +27,14 @@ def scores(folder): return pd.read_csv(folder/'scores.csv').drop(columns=['cpu_s
 def test_killed_and_continued(installed, tmp_path):
     (tmp_path/'tiny.yaml').write_text(text)
     study(installed, tmp_path, 'tiny.yaml', '--out', 'whole', '--jobs', 2)
-    process = subprocess.Popen([installed.mtssl, 'study', 'tiny.yaml', '--out', 'killed', '--jobs', '1', '--quiet'], env=installed.env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = begun(installed, 'study', 'tiny.yaml', '--out', 'killed', '--jobs', 1, '--quiet', cwd=tmp_path)
     cells, end = tmp_path/'killed'/'cells', time.time() + 600
-    begun = lambda: [p.parent.parent for p in cells.glob('*/checkpoints/last.pt') if not (p.parent.parent/'report.html').exists()]
-    while not (list(cells.glob('*/lines.csv')) and begun()):
-        assert process.poll() is None and time.time() < end, 'the study ended, or made no progress, before it could be killed'
+    at_work = lambda: [p.parent.parent for p in cells.glob('*/checkpoints/last.pt') if not (p.parent.parent/'report.html').exists()]
+    while not (list(cells.glob('*/lines.csv')) and at_work()):
+        assert process.is_alive() and time.time() < end, 'the study ended, or made no progress, before it could be killed'
         time.sleep(.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     finished = {p: p.stat().st_mtime_ns for p in cells.glob('*/lines.csv')}
     assert 0 < len(finished) < 4, 'the study was killed too late to test anything'
     time.sleep(2)
@@ -49,9 +49,9 @@ def test_killed_and_continued(installed, tmp_path):
 
 
 def test_a_cell_that_fails(installed, tmp_path):
-    (tmp_path/'odd.yaml').write_text(text.replace('[equal, uncertainty]', '{equal: equal, odd: "manual(chroma_cqt=2.)"}').replace('epochs: 8', 'epochs: 1')
+    (tmp_path/'odd.yaml').write_text(text.replace('[equal, uncertainty]', '{equal: equal, odd: "manual(chroma_cqt=2.)"}').replace('epochs: 4', 'epochs: 1')
                                      .replace('{one: "mfcc", two: "mfcc,chroma_cqt"}', '{two: "mfcc,chroma_cqt", one: "mfcc"}'))
-    done = study(installed, tmp_path, 'odd.yaml', '--out', 'odd', check=False)
+    done = run(installed.mtssl, 'study', 'odd.yaml', '--out', 'odd', '--quiet', env=installed.env, cwd=tmp_path, check=False)
     assert done.returncode == 1 and '1 of the jobs failed, such as small, one, odd, seed 0' in done.stderr and 'Traceback' not in done.stderr, done.stderr
     report = json.loads((tmp_path/'odd'/'report.json').read_text())
     assert list(report['failed']) == ['small, one, odd, seed 0'] and 'chroma_cqt' in report['failed']['small, one, odd, seed 0']
@@ -64,7 +64,7 @@ def test_a_cell_that_fails(installed, tmp_path):
 
 def test_a_baseline_cell_that_fails(installed, tmp_path):
     "A cell of the baseline's worker set fails, so that an effect is missing: the report is written all the same"
-    odd = text.replace('[equal, uncertainty]', '{equal: equal, odd: "manual(chroma_cqt=2.)"}').replace('epochs: 8', 'epochs: 1').replace('{one: "mfcc", two: "mfcc,chroma_cqt"}', '{two: "mfcc,chroma_cqt", one: "mfcc"}')
+    odd = text.replace('[equal, uncertainty]', '{equal: equal, odd: "manual(chroma_cqt=2.)"}').replace('epochs: 4', 'epochs: 1').replace('{one: "mfcc", two: "mfcc,chroma_cqt"}', '{two: "mfcc,chroma_cqt", one: "mfcc"}')
     (tmp_path/'odd.yaml').write_text(odd + 'baseline: {workers: one}\n')
     done = study(installed, tmp_path, 'odd.yaml', '--out', 'odd', check=False)
     assert done.returncode == 1 and '1 of the jobs failed, such as small, one, odd, seed 0' in done.stderr and 'Traceback' not in done.stderr, done.stderr
@@ -73,7 +73,7 @@ def test_a_baseline_cell_that_fails(installed, tmp_path):
 
 def test_earlier_version(installed, tmp_path):
     "A study whose files an earlier version wrote goes on and runs nothing again; one it cannot go on with names the version"
-    (tmp_path/'tiny.yaml').write_text(text.replace('epochs: 8', 'epochs: 1').replace('[equal, uncertainty]', '[equal]').replace(', two: "mfcc,chroma_cqt"', ''))
+    (tmp_path/'tiny.yaml').write_text(text.replace('epochs: 4', 'epochs: 1').replace('[equal, uncertainty]', '[equal]').replace(', two: "mfcc,chroma_cqt"', ''))
     study(installed, tmp_path, 'tiny.yaml', '--out', 'old')
     before, path = scores(tmp_path/'old'), tmp_path/'old'/'study.json'
     facts = json.loads(path.read_text())
@@ -96,7 +96,7 @@ def test_plan(installed, tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-    (('encoders:', 'encoder:'), "no key 'encoder'"), (('mfcc,chroma_cqt', 'mffc'), 'no worker named'), (('epochs: 8', 'epoch: 8'), "no key 'epoch'"),
+    (('encoders:', 'encoder:'), "no key 'encoder'"), (('mfcc,chroma_cqt', 'mffc'), 'no worker named'), (('epochs: 4', 'epoch: 4'), "no key 'epoch'"),
     (('text', 'text'), 'There is no study'), (('encoders:', 'encoders: ['), 'is not YAML')])
 def test_wrong_files(change, message, installed, tmp_path):
     wrong = text.replace(*change)

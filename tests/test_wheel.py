@@ -3,7 +3,7 @@ import json, resource, zipfile
 from email import message_from_string
 
 import pytest
-from conftest import root, run, tracked, uv
+from conftest import mtssl, root, run, tracked, uv
 
 modules = sorted(p for p in tracked() if p.suffix == '.py' and p.parts[0] == 'mtssl')
 data = sorted(p for p in tracked() if p.suffix in ('.yaml', '.json', '.typed') and p.parts[0] == 'mtssl' or p.name == 'py.typed')
@@ -68,5 +68,5 @@ def test_help(installed, tmp_path):
 
 @pytest.mark.parametrize('kind', ['targets', 'encoders', 'workers', 'weightings', 'datasets', 'studies'])
 def test_info(kind, installed, tmp_path):
-    rows = json.loads(run(installed.mtssl, 'info', kind, '--json', cwd=tmp_path, env=installed.env).stdout)[kind]
+    rows = json.loads(mtssl(installed, 'info', kind, '--json', cwd=tmp_path).stdout)[kind]
     assert rows and all(row.get('name') for row in rows), f'`mtssl info {kind} --json` must print a list of objects with a name'

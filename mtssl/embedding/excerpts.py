@@ -10,7 +10,6 @@ import av
 import base64
 import io
 import numpy as np
-from pathlib import Path
 
 from ..core.processes import count_jobs, start_workers
 from ..core.progress import track

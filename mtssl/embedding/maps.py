@@ -71,13 +71,14 @@ def neighbour_table(vectors: np.ndarray, # `[n, D]`
     return rows, cosines
 
 # %% ../../nbs/54_embedding.maps.ipynb #9ae79f2d
-def _embed(model, folder, file, kept, device, jobs, quiet):
-    "The vectors of a folder, from `file` as far as they are there; what `embed_collection` says about them"
+def _embed(model, folder, embeddings, out, device, jobs, quiet):
+    "The vectors of a folder, from `embeddings` as far as they are there; what `embed_collection` says about them; the encoder"
+    kept, file = embeddings is not None, Path(embeddings or out.with_suffix('.npz'))
     embedder = MusicEmbedder(model, device=device, quiet=True).fit()
     encoder, way = embedder.encoder_, {}
     format_of(file)
     if kept and file.exists(): way = check_comparable(encoder, file, read_about(file))
-    if kept and part_files(file): done = dict(new=0, left_out={}, notes={}, passed_over={})
+    if kept and part_files(file): done = dict(out=file, new=0, left_out={}, notes={}, passed_over={})
     else: done = embed_collection(encoder, folder, file, **way, device=device, jobs=jobs, quiet=quiet)
     if not (kept and part_files(file)) and not done['files']: raise ValueError(f'There is no readable audio file in {folder}.')
     return read_embeddings(file), done, encoder
@@ -179,13 +180,11 @@ def music_map(model, # folder of a run or of a saved model, its id on the Huggin
     "Write a page with every track of a folder as a point, to hover, hear, search and select; raises `ValueError`"
     tables = [t for t in (labels, predictions) if t is not None]
     out = _check(out, layout, tables, neighbours=neighbours, excerpts=excerpts, kbps=kbps, seed=seed, jobs=jobs)
-    file = out.with_suffix('.npz') if embeddings is None else Path(embeddings)
-    vectors, done, encoder = _embed(model, folder, file, embeddings is not None, device, jobs, quiet)
+    vectors, done, encoder = _embed(model, folder, embeddings, out, device, jobs, quiet)
     _check_room(len(vectors.paths), excerpts, kbps)
     data = _data(vectors, folder, out, tables, colour, layout, neighbours, links, faiss, seed, quiet)
     files = [Path(folder)/p for p in vectors.paths]
     data['excerpts'] = list(cut_excerpts(files, excerpts, kbps, jobs=jobs, quiet=quiet)) if excerpts else None
     data |= dict(left_out=len(done['left_out']), made=_made(model, encoder, vectors))
     write_map_page(out, title or Path(folder).resolve().name, data)
-    names = [c['name'] for c in data['columns']]
-    return done | dict(out=out, embeddings=file, tracks=len(files), columns=names, bytes=out.stat().st_size)
+    return done | dict(out=out, embeddings=done['out'], tracks=len(files), columns=[c['name'] for c in data['columns']], bytes=out.stat().st_size)

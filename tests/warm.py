@@ -17,9 +17,13 @@ def server():
     "The context whose processes are forked from the server"
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(preload)
-    first = context.Process(target=os.getpid) # so that no test's time is spent on importing
-    first.start()
-    first.join()
+    here = os.getcwd()
+    os.chdir('/') # the server would import the `mtssl` of the folder it starts in
+    try:
+        first = context.Process(target=os.getpid) # so that no test's time is spent on importing
+        first.start()
+        first.join()
+    finally: os.chdir(here)
     return context
 
 

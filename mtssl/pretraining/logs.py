@@ -214,7 +214,8 @@ class MlflowLog(Log):
         self.mlflow = mlflow
 
     def open(self):
-        if not os.environ.get('MLFLOW_TRACKING_URI'): self.mlflow.set_tracking_uri(f"sqlite:///{(self.folder/'mlflow.db').resolve()}")
+        self.own = not os.environ.get('MLFLOW_TRACKING_URI') # set_tracking_uri sets it
+        if self.own: self.mlflow.set_tracking_uri(f"sqlite:///{(self.folder/'mlflow.db').resolve()}")
         if not self.mlflow.get_experiment_by_name('mtssl'): self.mlflow.create_experiment('mtssl', **self._artifacts())
         self.mlflow.set_experiment('mtssl')
         known, active = self.known('mlflow'), self.mlflow.active_run()
@@ -225,7 +226,7 @@ class MlflowLog(Log):
         self.remember('mlflow', run.info.run_id)
 
     def _artifacts(self): # a folder for pictures, where the database is in the run
-        return {} if os.environ.get('MLFLOW_TRACKING_URI') else dict(artifact_location=(self.folder/'mlflow').resolve().as_uri())
+        return {} if not self.own else dict(artifact_location=(self.folder/'mlflow').resolve().as_uri())
 
 # %% ../../nbs/46_pretraining.logs.ipynb #01c173d9
 @patch
@@ -250,7 +251,9 @@ def sound(self: MlflowLog, name, wave, step):
     path.unlink()
 
 @patch
-def close(self: MlflowLog): self.mlflow.end_run()
+def close(self: MlflowLog):
+    self.mlflow.end_run()
+    if self.own: os.environ.pop('MLFLOW_TRACKING_URI', None) # the next run has a database of its own
 
 def _plain(name): # as MLflow wants names
     return re.sub(r' +', ' ', re.sub(r'[^\w\-. :/]', ' ', name)).strip()

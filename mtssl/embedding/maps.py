@@ -19,7 +19,7 @@ from ..core.extras import needs
 from ..core.progress import track
 from .collection import embed_collection
 from .embedder import MusicEmbedder
-from .excerpts import excerpts as cut_excerpts, sound_type
+from .audio_excerpts import excerpts as cut_excerpts, sound_type
 from .map_columns import folder_column, read_map_table, table_columns
 from .map_page import packed, write_map_page
 from .neighbours import Nearest, check_comparable

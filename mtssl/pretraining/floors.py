@@ -68,7 +68,11 @@ def settle(self: Headroom) -> torch.Tensor: # `[K]`, with a mean of 1
     return self.least + (1 - self.least) * len(left) * share
 
 @patch
-def get_extra_state(self: Headroom): return torch.tensor([self.complete, self.size, self.steps])
+def get_extra_state(self: Headroom):
+    "The counters"
+    return torch.tensor([self.complete, self.size, self.steps])
 
 @patch
-def set_extra_state(self: Headroom, state): self.complete, self.size, self.steps = state.tolist()
+def set_extra_state(self: Headroom, state):
+    "Take over counters"
+    self.complete, self.size, self.steps = state.tolist()

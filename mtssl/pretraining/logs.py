@@ -110,11 +110,13 @@ def remember(self: Log, kind, name):
     write_atomically(path, lambda part: part.write_text(json.dumps(names) + '\n'))
 
 @patch
-def run_name(self: Log): # what a person would call the run
+def run_name(self: Log) -> str:
+    "What a person would call the run"
     return self.folder.resolve().parent.name
 
 @patch
-def settings(self: Log): # of the run, where it has them
+def settings(self: Log) -> dict:
+    "Those of the run, where it has them"
     path = self.folder.parent/'config.json'
     return read_json(path).get('settings', {}) if path.exists() else {}
 
@@ -236,13 +238,18 @@ def after_batch(self: MlflowLog):
     self.mlflow.log_metrics(dict(train_loss=float(self.smooth_loss), lr=float(self.opt.hypers[-1]['lr'])), step=self.train_iter)
 
 @patch
-def numbers(self: MlflowLog, numbers, step): self.mlflow.log_metrics({_plain(k): v for k, v in numbers.items()}, step=step)
+def numbers(self: MlflowLog, numbers, step):
+    "Send numbers by name"
+    self.mlflow.log_metrics({_plain(k): v for k, v in numbers.items()}, step=step)
 
 @patch
-def figure(self: MlflowLog, name, figure, step): self.mlflow.log_figure(figure, f'{_plain(name)}/{step:07}.png')
+def figure(self: MlflowLog, name, figure, step):
+    "Send a picture"
+    self.mlflow.log_figure(figure, f'{_plain(name)}/{step:07}.png')
 
 @patch
 def sound(self: MlflowLog, name, wave, step):
+    "Send a wave `[T]`"
     import soundfile
     path = self.folder/'sound.wav'
     soundfile.write(path, wave, self.model.encoder.sr)
@@ -252,6 +259,7 @@ def sound(self: MlflowLog, name, wave, step):
 
 @patch
 def close(self: MlflowLog):
+    "End the run of the library"
     self.mlflow.end_run()
     if self.own: os.environ.pop('MLFLOW_TRACKING_URI', None) # the next run has a database of its own
 

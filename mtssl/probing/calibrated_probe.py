@@ -22,7 +22,7 @@ from ..core.checks import Limit, check_numbers
 from .label_tables import counted, few
 from .labelled import key_name, task_types
 from .metrics import metrics
-from .probe_arrays import answers_of, probe_arrays
+from .fitted_probes import answers_of, probe_arrays
 from .probe_models import EachClass, group_folds, make_probe
 from .probe_plots import class_scores
 from .probes import ProbeResult

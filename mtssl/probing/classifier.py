@@ -26,7 +26,7 @@ from ..embedding.embedder import MusicEmbedder
 from ..embedding.neighbours import Nearest
 from .labelled import task_types
 from .metrics import metrics
-from .probe_arrays import ProbeArrays, answers_of
+from .fitted_probes import ProbeArrays, answers_of
 from .calibrated_probe import CalibratedProbe, sure_answers
 
 # %% ../../nbs/69_probing.classifier.ipynb #baf8c965

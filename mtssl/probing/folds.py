@@ -6,7 +6,6 @@
 __all__ = ['probe_folds', 'judged_groups']
 
 # %% ../../nbs/66_probing.folds.ipynb #caf43692
-import numpy as np
 import pandas as pd
 from dataclasses import replace
 

@@ -11,7 +11,7 @@ import pandas as pd
 from pathlib import Path
 
 from ..core.report import write_report
-from .probe_arrays import answers_of
+from .fitted_probes import answers_of
 from .probe_plots import calibration_error, plot_calibration
 from .calibrated_probe import class_table, confusion_table, thresholds_table
 

@@ -29,7 +29,7 @@ from ..embedding.vector_files import index_path, part_files, read_about, read_ro
 from .label_tables import few, read_table, same_files
 from .labelled import Task
 from .datasets import read_clips
-from .probe_arrays import answers_of
+from .fitted_probes import answers_of
 from .calibrated_probe import CalibratedProbe, read_kinds
 from .classifier import answer_columns, load_probes, most_doubtful, save_probes
 from .judgement import scores_of, write_answers_report

@@ -130,7 +130,7 @@ def test_a_lost_process_ends_the_run_which_goes_on(corpus, tmp_path):
     shutil.copytree(run, tmp_path/'alone')
     process = start('accelerate', '--resume', '--out', run, '--device', 'cpu', '--quiet')
     out, said = process.communicate(timeout=600)
-    assert process.returncode == 0 and out == f"{run/'report.html'}\n", said
+    assert process.returncode == 0 and str(run/'report.html') in out.splitlines(), said
     resume(tmp_path/'alone', device='cpu', quiet=True)
     pretrain(corpus, tmp_path/'one', device='cpu', quiet=True, bs=4, **settings)
     one, both, alone = (load_file(folder/'model.safetensors') for folder in (tmp_path/'one', run, tmp_path/'alone'))

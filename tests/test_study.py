@@ -59,7 +59,7 @@ def test_a_cell_that_fails(installed, tmp_path):
     assert {'small, two, equal', 'small, two, odd', 'small, one, equal', 'chance', 'hand-crafted features together', 'small, random-initialised'} <= rows and 'small, one, odd' not in rows
     page = (tmp_path/'odd'/'report.html').read_text()
     assert 'small, one, odd, seed 0 failed' in page and page.count('data:image/png;base64,') == 4 and 'http://' not in page
-    assert page.count('<pre>mtssl study odd.yaml --out odd</pre>') == 5
+    assert page.count('>mtssl study odd.yaml --out odd</pre>') == 5
 
 
 def test_a_baseline_cell_that_fails(installed, tmp_path):

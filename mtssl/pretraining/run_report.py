@@ -214,7 +214,7 @@ def run_facts(out # the run folder
     "What a run reached, for a table or a program"
     history, times = read_history(out), run_times(out)
     summary = worker_summary(history)
-    return dict(r2=float(summary.r2.mean()), steps=int(history.step.iloc[-1]), seconds=float(times.seconds.sum()) or None,
+    return dict(r2=float(summary.r2.mean()), steps=int(history.step.iloc[-1]), seconds=float(times.seconds.sum()) if len(times) else None,
                 workers=summary.reset_index().to_dict('records'))
 
 def _headline(config, history, facts): # the numbers at the top

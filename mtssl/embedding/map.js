@@ -443,7 +443,9 @@ async function begin() {
   new ResizeObserver(() => {
     const {w, h} = box(), x = figure.x_range, y = figure.y_range
     if (w === last.w && h === last.h) return
-    look((x.start + x.end) / 2, (y.start + y.end) / 2, Math.max((x.end - x.start) / last.w, 1e-12))
+    const unit = (x.end - x.start) / last.w
+    if (Math.abs(unit / whole - 1) < 1e-6) fit() // all was shown, and is shown in a window of another shape
+    else look((x.start + x.end) / 2, (y.start + y.end) / 2, Math.max(unit, 1e-12))
     last = {w, h}
   }).observe(stage)
   window.musicMap = {state, choose, pixelOf, view: () => view, figure}

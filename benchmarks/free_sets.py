@@ -9,7 +9,6 @@ Intervals are over groups: instruments of a kit, instruments, pieces; drums a se
 calibrated on the fold's own training clips, three seeds.
 """
 import argparse, warnings
-from dataclasses import replace
 from pathlib import Path
 
 import mtssl.encoding  # noqa: F401, whose rooms register theirs
@@ -21,6 +20,7 @@ from mtssl.core.downloads import fetchables
 from mtssl.embedding.embedding import embed_waves
 from mtssl.encoding.encoder import Encoder, encoders
 from mtssl.probing.baselines import handcrafted, random_row, row_titles, untrained
+from mtssl.probing.folds import join_folds
 from mtssl.probing.labelled import LeftOut, data_folder, datasets
 from mtssl.probing.probes import paired_difference, probe_all, scores_table
 
@@ -57,13 +57,6 @@ def judge_fold(dataset, encoder, models, jobs=1):
     return probe_all(rows, dataset)
 
 
-def pooled(results):
-    "The results of all folds as one per row, so that every clip is judged once and groups are drawn from all"
-    folds = {}
-    for r in results: folds.setdefault((r.features, r.task, r.repetition), []).append(r)
-    return [replace(same[0], predictions=pd.concat([r.predictions for r in same], ignore_index=True)) for same in folds.values()]
-
-
 def judge(name, encoder, models, jobs):
     "Name, groups, results on all folds, and the set; drums by another grouping, too"
     root = data_folder()/name
@@ -72,7 +65,7 @@ def judge(name, encoder, models, jobs):
     if name == 'soundtracks': results = judge_fold(first := read(root), encoder, models, jobs)
     else:
         first = read(root)
-        results = pooled(sum(shared(lambda fold: judge_fold(read(root, fold=fold), encoder, models), range(5), jobs), []))
+        results = join_folds(sum(shared(lambda fold: judge_fold(read(root, fold=fold), encoder, models), range(5), jobs), []))
     yield name, dict(hydrogen_drums='an instrument of a kit', freepats='an instrument', soundtracks='a piece')[name], results, first
     if name == 'hydrogen_drums':
         kits = dict(zip(first.table['path'], first.table['kit']))

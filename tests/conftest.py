@@ -3,7 +3,7 @@
 The environment's interpreter has the dependencies of the one that runs pytest, but not its (editable) `mtssl`. The tests' own
 process, and whatever it starts, finds the wheel's `mtssl` before that of the checkout.
 """
-import os, shutil, signal, subprocess, sys, sysconfig, tempfile, time
+import contextlib, os, shutil, signal, subprocess, sys, sysconfig, tempfile, time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,6 +123,21 @@ def music(tmp_path_factory):
     soundfile.write(folder/'nan.wav', nan, 44_100, subtype='FLOAT')
     soundfile.write(folder/'silent.wav', np.zeros(44_100), 44_100)
     return folder
+
+
+@contextlib.contextmanager
+def chromium(*flags):
+    "A headless browser of the system: MTSSL_BROWSER, a failure if it is not there, else the first that is found"
+    wanted = os.environ.get('MTSSL_BROWSER')
+    found = shutil.which(wanted) if wanted else shutil.which('chromium') or shutil.which('google-chrome')
+    if not found and wanted: pytest.fail(f'MTSSL_BROWSER is {wanted}, and there is no such program.')
+    if not found: pytest.skip('no chromium or google-chrome on PATH')
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        started = p.chromium.launch(executable_path=found, args=['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking',
+                                                                 '--disable-component-update', '--disable-sync', *flags])
+        yield started
+        started.close()
 
 
 @pytest.fixture

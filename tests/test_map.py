@@ -2,15 +2,14 @@
 
 The browser is `MTSSL_BROWSER` (a failure if it is not there), else `chromium` or `google-chrome` on PATH; without one, its tests are skipped.
 """
-import base64, csv, io, json, os, re, shutil
+import base64, csv, io, json, re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import mtssl
+from conftest import chromium, mtssl
 
-flags = '--no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync --ignore-gpu-blocklist --use-angle=swiftshader --enable-unsafe-swiftshader'.split()
 rate = 16_000
 
 
@@ -48,15 +47,7 @@ def maps(installed, tmp_path_factory):
 @pytest.fixture(scope='module')
 def browser():
     "A headless browser of the system, with WebGL in software"
-    wanted = os.environ.get('MTSSL_BROWSER')
-    found = shutil.which(wanted) if wanted else shutil.which('chromium') or shutil.which('google-chrome')
-    if not found and wanted: pytest.fail(f'MTSSL_BROWSER is {wanted}, and there is no such program.')
-    if not found: pytest.skip('no chromium or google-chrome on PATH')
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=found, args=flags)
-        yield chromium
-        chromium.close()
+    with chromium('--ignore-gpu-blocklist', '--use-angle=swiftshader', '--enable-unsafe-swiftshader') as started: yield started
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ import axe_playwright_python
 import pytest
 import yaml
 
-from conftest import copy_checkout, root, run, tracked
+from conftest import chromium, copy_checkout, root, run, tracked
 
-flags = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 notebooks = [p for p in tracked() if p.suffix == '.ipynb' and p.parts[0] == 'nbs']
 
 
@@ -109,15 +108,7 @@ def test_contrast():
 @pytest.fixture(scope='module')
 def browser():
     "A headless browser of the system"
-    wanted = os.environ.get('MTSSL_BROWSER')
-    found = shutil.which(wanted) if wanted else shutil.which('chromium') or shutil.which('google-chrome')
-    if not found and wanted: pytest.fail(f'MTSSL_BROWSER is {wanted}, and there is no such program.')
-    if not found: pytest.skip('no chromium or google-chrome on PATH')
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=found, args=flags)
-        yield chromium
-        chromium.close()
+    with chromium('--disable-gpu') as started: yield started
 
 
 @pytest.fixture(scope='module')

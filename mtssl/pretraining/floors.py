@@ -41,25 +41,25 @@ class Headroom(Weighting):
 
     def combine(self, losses):
         total = (self.now * losses).sum()
-        self.note(losses.detach())
+        self._note(losses.detach())
         return total
 
 # %% ../../nbs/44_pretraining.floors.ipynb #626c5e65
 @patch
-def note(self: Headroom, losses: torch.Tensor # of one step `[K]`
+def _note(self: Headroom, losses: torch.Tensor # of one step `[K]`
         ):
     "Remember the losses of a step, and settle the weights where an eighth of an octave is complete"
     self.total, self.steps = self.total + losses, self.steps + 1
     if self.steps < self.size: return
     self.blocks = torch.cat([self.blocks[:self.complete], self.total[None] / self.size, self.blocks[self.complete + 1:]])
     self.complete, self.steps, self.total = self.complete + 1, 0, torch.zeros_like(self.total)
-    if self.complete % 8 == 0: self.now = self.settle()
+    if self.complete % 8 == 0: self.now = self._settle()
     if self.complete == 64:
         self.blocks = torch.cat([self.blocks.view(32, 2, -1).mean(1), torch.zeros_like(self.blocks[32:])])
         self.complete, self.size = 32, 2 * self.size
 
 @patch
-def settle(self: Headroom) -> torch.Tensor: # `[K]`, with a mean of 1
+def _settle(self: Headroom) -> torch.Tensor: # `[K]`, with a mean of 1
     "The weights by the curves so far"
     eighth = self.complete // 8
     octaves = torch.stack([self.blocks[a * eighth:b * eighth].mean(0) for a, b in ((1, 2), (2, 4), (4, 8))])

@@ -183,6 +183,7 @@ def _fastai_wandb():
             wandb.finish()
     return wandb, Steps(log_preds=False)
 
+# %% ../../nbs/46_pretraining.logs.ipynb #c25e98ee
 @loggers.register('wandb')
 class WandbLog(Log):
     "Weights & Biases: on line, or off line with WANDB_MODE=offline"
@@ -247,6 +248,7 @@ def figure(self: MlflowLog, name, figure, step):
     "Send a picture"
     self.mlflow.log_figure(figure, f'{_plain(name)}/{step:07}.png')
 
+# %% ../../nbs/46_pretraining.logs.ipynb #10a6271b
 @patch
 def sound(self: MlflowLog, name, wave, step):
     "Send a wave `[T]`"

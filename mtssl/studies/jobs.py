@@ -28,7 +28,7 @@ from pathlib import Path
 
 # %% ../../nbs/72_studies.jobs.ipynb #362c5987
 from ..core.registry import parse_spec
-from ..core.files import read_csv, read_npy, read_parquet, write_atomically
+from ..core.files import read_csv, read_json, read_npy, read_parquet, write_atomically
 from ..core.lease import Lease
 from ..core.progress import track
 from ..music.corpus import Corpus, build_corpus
@@ -80,7 +80,13 @@ def open_music(study: Study, out: Path # the study's folder, whose data is there
 
 def _mixed(sources, store, sr, jobs, quiet):
     "The music of several sources in one store"
-    if (store/'manifest.parquet').exists(): return Corpus(store)
+    kept = store.with_suffix('.json')
+    if (store/'manifest.parquet').exists():
+        if kept.exists() and (before := read_json(kept)['sources']) != sources:
+            raise ValueError(f'The music in {store} is from {before}, and now there is {sources}: choose another folder for this study.')
+        return Corpus(store)
+    if not sources: raise ValueError('None of the music to pre-train on is there.')
+    write_atomically(kept, lambda path: path.write_text(json.dumps(dict(sources=sources)) + '\n'))
     parts = [study_corpus(s, store.with_name(f'{store.name} {i}'), sr, jobs, quiet) for i, s in enumerate(sources)]
     tracks = ((f'{i}/{t.path}', part[k], f'{i}/{t.group}') for i, part in enumerate(parts)
               for k, t in enumerate(part.read(['path', 'group']).itertuples()))

@@ -284,8 +284,8 @@ def run_study(study: Study, # from `read_study` or `make_study`
         check_folder(study, out)
         record_study(study, out)
         sets, absent = study_sets(study, out, processes, quiet)
-        absent |= (silent := absent_music(study) if study.optional else {})
-        music = [s for s in study.corpus if s not in silent] if silent else study.corpus
+        absent |= (lost := absent_music(study) if study.optional else {})
+        music = [s for s in study.corpus if s not in lost] if lost else study.corpus
         study_corpus(music, out/'data'/'corpus', study.settings.sr, processes, quiet)
         run_jobs(jobs_of(study, out, device), processes, quiet, cluster, out)
         return write_study_report(study, out, command, absent,

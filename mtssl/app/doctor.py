@@ -237,6 +237,7 @@ def examine_disk() -> list: # of `finding`s
 gains = dict(weighting='the weightings cagrad, nash_mtl and upgrad', timm='encoders `timm:NAME`',
              mirdata="the labelled sets of mirdata's", umap='maps of a collection by UMAP',
              faiss='`mtssl similar --faiss`', huggingface='music from data sets of Hugging Face',
+             transformers='`mtssl probe --beside hf:NAME`',
              export='`mtssl export` to ONNX', dask='`mtssl study --backend dask`',
              ray='`mtssl study --backend ray`', distributed='`accelerate launch -m mtssl pretrain`',
              tensorboard='`mtssl pretrain --log tensorboard`', wandb='`mtssl pretrain --log wandb`',

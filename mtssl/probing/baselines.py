@@ -37,7 +37,7 @@ def _target_statistics(wave, sr, names, hop=512):
 def features_of(function, # from waves float32 [B, T] to vectors [B, D]
                 waves, # iterable of float32 [T]
                 window: int = None, # longest piece to describe at once, in samples; `None`: clips are described whole
-                bs: int = 16 # most clips per batch
+                bs=16 # most clips per batch, or a function that gives this number for a length in samples
                 ) -> np.ndarray: # float32 [n, D]
     "The vectors that any function makes of waves, in order; for a long clip, the mean of the vectors of its equal pieces"
     counts = []

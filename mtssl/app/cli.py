@@ -581,6 +581,10 @@ _Kind = Annotated[str, typer.Option('--probe', autocompletion=among('linear', 'k
 _Amounts = Annotated[str, typer.Option('--amounts',
                      help='Of labels to learn from: a share of the training clips, or text such as "5 per class"; '
                           'several with commas.')]
+_Beside = Annotated[Optional[list[str]], typer.Option('--beside', metavar='PEER',
+                    help='Another encoder to judge beside the model: hf:NAME (of transformers, which downloads it), '
+                         'torchaudio:NAME, or onnx:FILE; may be given several times.')]
+_Strict = Annotated[bool, typer.Option('--strict', help='Stop if a clip cannot be loaded, rather than leave it out.')]
 
 # %% ../../nbs/82_app.cli.ipynb #26aace6e
 def _open_set(dataset, strict):
@@ -594,18 +598,28 @@ def _open_set(dataset, strict):
     show_problems(labelled.notes, what='clip', verdict='kept with a note')
     return labelled
 
+def _peers(names):
+    "Encoders of elsewhere"
+    from mtssl.probing.peers import open_peer
+    return [open_peer(name) for name in names or []]
+
+def _peer_rows(peers, dataset):
+    "Features of every clip from encoders of elsewhere, by their names"
+    from mtssl.probing.peers import peer_features
+    return {peer.name: peer_features(peer, dataset, quiet=asked.quiet) for peer in peers}
+
 # %% ../../nbs/82_app.cli.ipynb #1c1e9c9d
 @app.command(rich_help_panel='Judge',
              stopped='With --out, embeddings that are finished are kept, and the same command goes on.',
              examples=['mtssl probe runs/mine "synth(test=200)"',
                        'mtssl probe runs/mine music/labels.csv --probe knn --out probes',
-                       'mtssl probe runs/mine gtzan --amounts "0.1,1" --layers each'])
+                       'mtssl probe runs/mine gtzan --amounts "0.1,1" --layers each',
+                       'mtssl probe runs/mine gtzan --beside hf:facebook/hubert-base-ls960'])
 def probe(model: Model,
           dataset: _Set = 'synth', probe: _Kind = 'linear', amounts: _Amounts = '1',
-          layers: Layers = None, window: Window = 60.,
+          layers: Layers = None, window: Window = 60., beside: _Beside = None,
           out: Out('Folder for scores, predictions and embeddings, which are made once.', Optional[Path]) = None,
-          strict: Annotated[bool, typer.Option('--strict', help='Stop if a clip cannot be loaded, rather than leave it out.')] = False,
-          device: Device = None):
+          strict: _Strict = False, device: Device = None):
     "Probe a model on a labelled set, beside its baselines."
     from mtssl.probing.probes import probe_amounts, row_names, scores_table
     from mtssl.probing.saved_results import save_results
@@ -613,9 +627,9 @@ def probe(model: Model,
     check_numbers(window=window)
     shares, tuned, device = _checked_amounts(probe, amounts), probe == 'finetune', chosen_device(device)
     model, chosen = Path(model) if Path(model).is_dir() else model, chosen_layers(layers)
-    labelled = _open_set(dataset, strict)
+    peers, labelled = _peers(beside), _open_set(dataset, strict)
     rows = encoder_features(model, labelled, chosen, window, cache=out and out/'embeddings', device=device,
-                            quiet=asked.quiet)
+                            quiet=asked.quiet) | _peer_rows(peers, labelled)
     results = probe_amounts(rows, labelled, amounts=shares, probe='linear' if tuned else probe)
     if tuned: results += _finetuned(model, labelled, shares, device)
     scores = save_results(results, out) if out else scores_table(results)

@@ -168,9 +168,10 @@ def probe(args):
     torch.set_num_threads(1)
     sets = open_sets(args.study)
     for model in args.models:
-        encoder = Encoder.from_pretrained(model, device='cpu')
+        name, _, folder = model.rpartition('=')
+        encoder = Encoder.from_pretrained(folder, device='cpu')
         speed = real_time(lambda wave: embed_wave(encoder, wave), encoder.sr)
-        facts = dict(features=Path(model).name, kind='model', parameters=count_parameters(encoder), real_time=round(speed))
+        facts = dict(features=name or Path(folder).name, kind='model', parameters=count_parameters(encoder), real_time=round(speed))
         judge(facts, {name: embed_set(encoder, dataset, bs=8) for name, dataset in sets.items()}, sets, args.csv)
     for model in args.musicnn:
         peer, weights = musicnn_peer(args.cache/f'{model}.npz', f'MusiCNN, {trained_on[model]}'), np.load(args.cache/f'{model}.npz')
@@ -189,7 +190,7 @@ if __name__ == '__main__':
     command.add_argument('sound', help='a file of at least 3 s')
     (command := commands.add_parser('probe', help=probe.__doc__)).set_defaults(do=probe)
     command.add_argument('study', type=Path, help='the folder of a study, whose labelled sets are decoded')
-    command.add_argument('--models', nargs='*', default=[], help='saved models or runs to judge beside')
+    command.add_argument('--models', nargs='*', default=[], help='saved models or runs to judge beside, such as mtssl-base or NAME=FOLDER')
     command.add_argument('--musicnn', nargs='*', default=['MTT_musicnn'], help='which of the two')
     command.add_argument('--csv', type=Path, help='where the lines go; those of other rows are kept')
     args = parser.parse_args()

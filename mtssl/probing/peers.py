@@ -105,7 +105,7 @@ def _from_hub(model):
         raise ValueError(f'hf:{model}: there is no such folder, and it is not a name on the Hugging Face Hub, which would look like owner/name.')
     try:
         with _no_bars(Path(model).is_dir()):
-            network = AutoModel.from_pretrained(model, trust_remote_code=False, use_safetensors=True).eval()
+            network = AutoModel.from_pretrained(model, trust_remote_code=False, use_safetensors=True).float().eval()
     except Exception as e: raise ValueError(f'hf:{model} cannot be opened ({reason(e)}).') from e
     try: return network, AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError): return network, None

@@ -36,7 +36,7 @@ setup(
                  'Typing :: Typed', 'Topic :: Multimedia :: Sound/Audio :: Analysis', 'Topic :: Scientific/Engineering :: Artificial Intelligence',
                  *(f'Programming Language :: Python :: {v}' for v in ['3', *pythons])],
     packages=find_packages(include=[lib, f'{lib}.*']),
-    package_data={lib: ['py.typed', '*.json', 'studies/*.yaml', 'embedding/map.*']},
+    package_data={lib: ['py.typed', '*.json', 'studies/*.yaml', 'embedding/map.*', 'pretrained/*/*']},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require={key.removesuffix('_requirements'): cfg[key].split() for key in cfg if key.endswith('_requirements')},

@@ -201,3 +201,46 @@ def test_telephone_and_dark(maps, open_map):
     page.wait_for_function(playing)
     page.locator('#theme').click()
     assert page.evaluate(ground) != dark
+
+
+def as_m4a(path, wave, sr):
+    "AAC in MP4, as telephones and shops have it"
+    import av
+    with av.open(str(path), 'w', format='mp4') as file:
+        stream = file.add_stream('aac', rate=sr, layout='mono')
+        frame = av.AudioFrame.from_ndarray(wave.astype('float32')[None], format='fltp', layout='mono')
+        frame.sample_rate = sr
+        for packet in [*stream.encode(frame), *stream.encode()]: file.mux(packet)
+
+
+def test_three_commands(installed, browser, tmp_path):
+    "A new user with a folder of mixed files and 40 labels: predictions, what to label next, and a map that plays, by the model of the package"
+    kinds, generator = ['m4a', 'mp3', 'flac', 'ogg', 'wav', 'm4a'], np.random.default_rng(0)
+    for i in range(48):
+        t = np.arange(3 * 22_050) / 22_050
+        notes = 220 * 2 ** (generator.integers(0, 12, 24 if i % 2 else 3) / 12)
+        wave = sum(.15 * np.sin(2 * np.pi * f * t) * (np.abs(t - 3 * (k + .5) / len(notes)) < 1.5 / len(notes)) for k, f in enumerate(notes)) # quick or slow
+        path = tmp_path/'Music'/f'album {i % 5}'/f'{i:02} song.{kinds[i % 6]}'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        as_m4a(path, wave, 22_050) if path.suffix == '.m4a' else soundfile.write(path, wave, 22_050)
+    paths = sorted(p.relative_to(tmp_path/'Music').as_posix() for p in (tmp_path/'Music').rglob('*song*'))
+    quick = {p: 'quick' if int(p.split('/')[1][:2]) % 2 else 'slow' for p in paths}
+    (tmp_path/'labels.csv').write_text('path,pace\n' + ''.join(f'{p},{quick[p]}\n' for p in paths[:40]))
+
+    mtssl(installed, 'embed', 'Music', '--out', 'music.parquet', '--device', 'cpu', '--quiet', cwd=tmp_path)
+    said = mtssl(installed, 'classify', 'labels.csv', 'Music', '--embeddings', 'music.parquet', '--device', 'cpu', '--json', cwd=tmp_path)
+    drawn = mtssl(installed, 'map', 'Music', '--predictions', 'predictions.csv', '--embeddings', 'music.parquet', '--device', 'cpu', '--json', cwd=tmp_path)
+    with open(tmp_path/'predictions.csv') as file: rows = {r['path']: r for r in csv.DictReader(file)}
+    with open(json.loads(said.stdout)['next'] if json.loads(said.stdout)['next'].startswith('/') else tmp_path/json.loads(said.stdout)['next']) as file: following = [r['path'] for r in csv.DictReader(file)]
+    assert json.loads(said.stdout)['new'] == json.loads(drawn.stdout)['new'] == 0 and len(rows) == 48
+    assert np.mean([rows[p]['pace'] == quick[p] for p in paths[40:]]) >= .75, 'the model of the package does not tell quick from slow'
+    assert following and set(following) <= set(paths[40:])
+
+    page = browser.new_context(viewport=dict(width=1280, height=800)).new_page()
+    page.set_default_timeout(60_000)
+    page.goto((tmp_path/'map.html').as_uri())
+    page.wait_for_selector('[data-ready]', state='attached')
+    assert '48 tracks' in page.inner_text('#facts') and {'quick', 'slow'} == {b.inner_text() for b in page.locator('#legend .text').all()}
+    for name in '.m4a', '.mp3', '.flac':
+        page.mouse.click(*spot(page, name))
+        page.wait_for_function(playing)

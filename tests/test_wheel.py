@@ -6,7 +6,7 @@ import pytest
 from conftest import mtssl, root, run, tracked, uv
 
 modules = sorted(p for p in tracked() if p.suffix == '.py' and p.parts[0] == 'mtssl')
-data = sorted(p for p in tracked() if p.suffix in ('.yaml', '.json', '.typed', '.html', '.css', '.js') and p.parts[0] == 'mtssl' or p.name == 'py.typed')
+data = sorted(p for p in tracked() if p.suffix in ('.yaml', '.json', '.typed', '.html', '.css', '.js') and p.parts[0] == 'mtssl' or p.name == 'py.typed' or p.parts[:2] == ('mtssl', 'pretrained'))
 slow = ['torch', 'torchaudio', 'fastai', 'librosa', 'sklearn', 'pandas', 'matplotlib', 'scipy']
 
 

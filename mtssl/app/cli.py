@@ -20,14 +20,14 @@ from typing import Annotated, Optional
 from .. import __version__
 from ..core.checks import check_numbers
 from ..core.ranks import rank
+from ..core.shipped import default_model
 from .console import (Commands, Device, Failed, Jobs, Kept, Layers, Model, Out, Rate, Window, among, asked,
                                chosen_device, chosen_layers, say, show_problems, show_scores, show_table, warn)
 from .lists import names
 
 # %% ../../nbs/82_app.cli.ipynb #a27419ee
-app = Commands(examples=['mtssl demo --quick --out runs/quick', 'mtssl pretrain ~/Music --out runs/mine',
-                         'mtssl embed runs/mine ~/Music --out embeddings.parquet',
-                         'mtssl probe runs/mine music/labels.csv'])
+app = Commands(examples=['mtssl map ~/Music --out map.html', 'mtssl embed ~/Music --out embeddings.parquet', 'mtssl demo --quick --out runs/quick',
+                         'mtssl pretrain ~/Music --out runs/mine'])
 
 def _say_version(wanted: bool):
     if not wanted: return
@@ -288,6 +288,7 @@ _Stream = Annotated[bool, typer.Option('--stream',
 _Resume = Annotated[bool, typer.Option('--resume', help='Continue an interrupted run with its own settings.')]
 _SaveEvery = Annotated[Optional[str], typer.Option(metavar='TIME', help='Write a checkpoint also within an epoch, after so long: '
                                                    '10m, 90s, 1h30m; by default after every epoch.')]
+_KeepEvery = Annotated[int, typer.Option(min=0, help='Keep the encoder as it was after every so many epochs, in checkpoints; 0: only the last.')]
 _Precision = Annotated[str, typer.Option(autocompletion=among('fp32', 'bf16', 'fp16'),
                        help='Of encoder and heads: fp32, bf16 or fp16; half precision is for GPUs.')]
 _Accumulate = Annotated[int, typer.Option(help='Batches of --bs crops in one step; saves memory.')]
@@ -324,7 +325,7 @@ def pretrain(context: typer.Context,
              sr: Rate = 22_050,
              precision: _Precision = 'fp32', accumulate: _Accumulate = 1, compile: _Compile = False,
              start: _Start = None, probe_on: _Probe = None,
-             stream: _Stream = False, resume: _Resume = False, save_every: _SaveEvery = None,
+             stream: _Stream = False, resume: _Resume = False, save_every: _SaveEvery = None, keep_every: _KeepEvery = 0,
              config: _Config = None, log: _Log = '',
              seed: Annotated[int, typer.Option(help='Of crops, weights and everything else.')] = 0,
              device: Device = None, jobs: Jobs = None):
@@ -332,9 +333,9 @@ def pretrain(context: typer.Context,
     settings = dict(encoder=encoder, workers=workers, weighting=weighting, distortions=distortions, epochs=epochs,
                     crops_per_epoch=crops_per_epoch, seconds=seconds, short=short, silence=silence, bs=bs, lr=lr, wd=wd,
                     sr=sr, precision=precision, accumulate=accumulate, compile=compile, seed=seed)
-    others = dict(source=sources, stream=stream, start=start, probe_on=probe_on, log=log, save_every=save_every)
+    others = dict(source=sources, stream=stream, start=start, probe_on=probe_on, log=log, save_every=save_every, keep_every=keep_every)
     given = [k for k in (*settings, *others, 'config') if k != 'source' and context.get_parameter_source(k).name == 'COMMANDLINE']
-    if resume: _resume(out, sources, given, log if 'log' in given else None, save_every, device=device, jobs=jobs)
+    if resume: _resume(out, sources, given, log=log if 'log' in given else None, save_every=save_every, keep_every=keep_every, device=device, jobs=jobs)
     else: _begin(out, *_with_file(config, settings, others, given), device=device, jobs=jobs)
     return _progress(out, sources)
 
@@ -359,16 +360,16 @@ def _begin(out, settings, others, **where):
     pretrain(sources[0] if len(sources) == 1 else sources, out, cbs=_online_probes(probe_on), on_corpus=show_corpus,
              quiet=asked.quiet, **others, **where, **settings)
 
-def _resume(out, sources, given, log, save_every, **where):
+def _resume(out, sources, given, **how):
     if sources:
         raise ValueError(f'--resume takes no folder of music; to continue a run write --resume --out {sources[0]}.')
     if 'start' in given:
         raise ValueError('--resume continues a run in its own folder, and --from begins another one; give one of them.')
-    if own := [k for k in given if k not in ('log', 'save_every')]:
+    if own := [k for k in given if k not in ('log', 'save_every', 'keep_every')]:
         raise ValueError(f"--resume continues with the run's own settings; leave out --{own[0].replace('_', '-')}.")
     from mtssl.core.files import read_config
     from mtssl.pretraining.runs import resume
-    resume(out, cbs=_online_probes(read_config(out).get('probe')), log=log, save_every=save_every, quiet=asked.quiet, **where)
+    resume(out, cbs=_online_probes(read_config(out).get('probe')), quiet=asked.quiet, **how)
 
 # %% ../../nbs/82_app.cli.ipynb #55b520f6
 def _online_probes(name): # the probe that runs along, if there is to be one
@@ -401,7 +402,7 @@ def _show_notes(notes):
 
 # %% ../../nbs/82_app.cli.ipynb #5d2489ea
 @app.command(rich_help_panel='Use', stopped='Finished vectors are kept beside {out}; the same command goes on.',
-             examples=['mtssl embed runs/mine ~/Music --out embeddings.npz',
+             examples=['mtssl embed ~/Music --out embeddings.npz',
                        'mtssl embed runs/mine ~/Music --out embeddings.parquet --layers each',
                        'mtssl embed runs/mine ~/Music --out frames --frames --jobs 4',
                        'mtssl embed runs/mine ~/Music --out embeddings --share 3/16'])
@@ -447,7 +448,7 @@ def export(model: Model,
 
 # %% ../../nbs/82_app.cli.ipynb #6fd75306
 @app.command(rich_help_panel='Use', stopped='Nothing was written.',
-             examples=['mtssl similar runs/mine ~/Music ~/Music/song.mp3',
+             examples=['mtssl similar ~/Music ~/Music/song.mp3',
                        'mtssl similar runs/mine embeddings.parquet song.mp3 -n 20'])
 def similar(model: Model,
             source: Annotated[Path, typer.Argument(metavar='FOLDER',
@@ -475,7 +476,7 @@ _Links = Annotated[bool, typer.Option('--links/--no-links', help='May the page l
 
 # %% ../../nbs/82_app.cli.ipynb #d598e08f
 @app.command('map', rich_help_panel='Use', stopped='Finished vectors are kept; the same command goes on.',
-             examples=['mtssl map runs/mine ~/Music --out map.html', 'mtssl map runs/mine ~/Music --labels labels.csv --layout umap',
+             examples=['mtssl map ~/Music --out map.html', 'mtssl map runs/mine ~/Music --labels labels.csv --layout umap',
                        'mtssl map runs/mine ~/Music --predictions predictions.csv --embeddings embeddings.npz',
                        'mtssl map runs/mine ~/Music --out share.html --excerpts 5 --no-links'])
 def draw_map(model: Model,
@@ -515,9 +516,9 @@ def _named_tasks(texts): # column -> type, or None
 
 # %% ../../nbs/82_app.cli.ipynb #c1a55e02
 @app.command(rich_help_panel='Use', stopped='Finished vectors are kept beside {out}; the same command goes on.',
-             examples=['mtssl classify runs/mine labels.csv ~/Music --out predictions.csv',
+             examples=['mtssl classify labels.csv ~/Music --out predictions.csv',
                        'mtssl classify runs/mine labels.csv ~/Music --task genre --task bpm:tempo --playlists lists --save genres',
-                       'mtssl classify genres genres ~/Other --out other.parquet --threshold 0.7'])
+                       'mtssl classify genres ~/Other --out other.parquet --threshold 0.7'])
 def classify(model: Model, labels: _Labelled,
              source: Annotated[Path, typer.Argument(metavar='FOLDER', help='Folder of audio, or embeddings that `mtssl embed` wrote.')],
              out: Out('The file to write: .csv or .parquet; the report and the tracks to label next go beside it.') = Path('predictions.csv'),
@@ -533,6 +534,7 @@ def classify(model: Model, labels: _Labelled,
              device: Device = None, jobs: Jobs = None):
     "Label a collection from a few labels: answers with probabilities, playlists, what to label next; again, only what is new."
     from mtssl.probing.predictions import classify_collection
+    if model == default_model and (labels/'classifier.json').is_file(): model = str(labels) # which brings its own encoder
     done = classify_collection(model, labels, source, out, tasks=_named_tasks(task), root=relative_to, probe=probes, threshold=threshold, following=following,
                                playlists=playlists, save=save, embeddings=embeddings, layers=chosen_layers(layers), window=window, seed=seed,
                                device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
@@ -611,7 +613,7 @@ def _peer_rows(peers, dataset):
 # %% ../../nbs/82_app.cli.ipynb #1c1e9c9d
 @app.command(rich_help_panel='Judge',
              stopped='With --out, embeddings that are finished are kept, and the same command goes on.',
-             examples=['mtssl probe runs/mine "synth(test=200)"',
+             examples=['mtssl probe "synth(test=200)"',
                        'mtssl probe runs/mine music/labels.csv --probe knn --out probes',
                        'mtssl probe runs/mine gtzan --amounts "0.1,1" --layers each',
                        'mtssl probe runs/mine gtzan --beside hf:facebook/hubert-base-ls960'])

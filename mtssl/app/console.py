@@ -14,6 +14,7 @@ import functools
 import inspect
 import json
 import math
+import re
 import shlex
 import signal
 import sys
@@ -26,6 +27,7 @@ from typing import Annotated, Optional
 
 from ..core.checks import check_out
 from ..core.ranks import FailedOnFirst, RankLost, launched, rank
+from ..core.shipped import default_model, shipped_models
 
 # %% ../../nbs/80_app.console.ipynb #085700fa
 asked = SimpleNamespace(json=False, quiet=False, debug=False)
@@ -164,6 +166,20 @@ def examples(command) -> list: # of lists of words, without `mtssl`
     "The examples in the help of one of Typer's commands"
     return [shlex.split(line)[2:] for line in (command.epilog or '').splitlines() if line.startswith('$ ')]
 
+# %% ../../nbs/80_app.console.ipynb #e64db702
+def _is_model(text):
+    "Does it name a saved model, rather than music or a labelled set?"
+    if Path(text).exists(): return (Path(text)/'config.json').is_file()
+    return text in shipped_models() or bool(re.fullmatch(r'[\w.-]+(/[\w.-]+)+', text))
+
+def _lacks_model(command, ctx, args):
+    "Is a command that takes a model given too little for one, or, where more is optional, something else alone?"
+    arguments = [p for p in command.params if p.param_type_name == 'argument']
+    if not arguments or arguments[0].name != 'model' or ctx.resilient_parsing: return False # which completes words
+    read = command.make_parser(ctx).parse_args(list(args))[0]
+    given, needed = [read[p.name] for p in arguments if read[p.name] is not None], sum(p.required for p in arguments)
+    return len(given) < needed or len(given) == needed < len(arguments) and not _is_model(given[0])
+
 # %% ../../nbs/80_app.console.ipynb #e64db701
 class _PlainFlags:
     "Shows flags without a kind of value"
@@ -172,9 +188,14 @@ class _PlainFlags:
             if getattr(p, 'is_flag', False): p.metavar = ''
         return params
 
-class _Command(_PlainFlags, typer.core.TyperCommand): pass
+class _Command(_PlainFlags, typer.core.TyperCommand):
+    "Puts the name of a shipped model first where none is given"
+    def parse_args(self, ctx, args):
+        return super().parse_args(ctx, [default_model, *args] if _lacks_model(self, ctx, args) else args)
+
 class _Group(_PlainFlags, typer.core.TyperGroup): pass
 
+# %% ../../nbs/80_app.console.ipynb #e64db706
 class Commands(typer.Typer):
     "A group of commands that speak alike: `@commands.command(examples=[...], stopped='...')`"
     def __init__(self, examples=(), **kw):
@@ -216,8 +237,8 @@ Window = Annotated[float, typer.Option('--window',
                         'pieces.')]
 Kept = Annotated[Optional[Path], typer.Option('--embeddings', metavar='FILE',
                  help='Embeddings that `mtssl embed` wrote, or a file to keep them in; by default beside --out.')]
-Model = Annotated[str, typer.Argument(metavar='MODEL',
-                  help="A run folder, a saved model's, or its id on the Hugging Face Hub.")]
+Model = Annotated[str, typer.Argument(metavar='[MODEL]',
+                  help=f"A run folder, a saved model's, its id on the Hugging Face Hub, or a model of the package: by default {default_model}.")]
 
 def _named_path(text):
     "A path that has a name: to Python an empty one is the current folder"

@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from ..core.files import digest, file_digest
 from ..core.progress import track
 from ..core.checks import check_numbers
+from ..core.shipped import default_model
 from ..music.audio import AudioError, from_int16
 from ..music.decoding import decode_tracks
 from ..encoding.encoder import Encoder, layer_indices
@@ -28,7 +29,7 @@ from .embedding import Cache, check_finite, embed_waves, layer_sizes, model_dige
 class MusicEmbedder(TransformerMixin, BaseEstimator):
     "Music to vectors: paths or waves in, `[n, D]` float32 out"
     def __init__(self,
-                 model, # folder of a run or of a saved model, its id on the Hugging Face Hub, or an `Encoder`
+                 model=default_model, # folder of a run or of a saved model, its id on the Hugging Face Hub, the name of a shipped one, or an `Encoder`
                  *,
                  layers=None, # indices of the layers to pool; 'each': all; None: first, middle, last
                  window: float = 60., # longest piece of a recording to encode at once, s

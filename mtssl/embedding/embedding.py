@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['moments', 'from_moments', 'cut_windows', 'embed_wave', 'layer_sizes', 'layer_slices', 'embed_frames', 'embed_waves',
-           'check_finite', 'model_digest', 'Cache']
+           'standardise', 'check_finite', 'model_digest', 'Cache']
 
 # %% ../../nbs/50_embedding.embedding.ipynb #ffbb51ad
 import io
@@ -43,6 +43,13 @@ def from_moments(moments: list # of `(mean, mean square)`, each `[..., D_l]`
     parts = []
     for mean, square in moments: parts += [mean, (square - mean**2).clamp(min=0).add(1e-6).sqrt()]
     return torch.cat(parts, -1).float().cpu().numpy()
+
+# %% ../../nbs/50_embedding.embedding.ipynb #b669aedd
+def _standardised(encoder, vectors, layers):
+    "Embeddings `[..., D]` of the chosen layers on the encoder's own scale, if it brings one"
+    if encoder.standard is None: return vectors
+    centre, scale = np.concatenate([encoder.standard[i] for i in layer_indices(layers, len(encoder.standard))], axis=1)
+    return ((vectors - centre) / scale).astype('float32')
 
 # %% ../../nbs/50_embedding.embedding.ipynb #f546806b
 def cut_windows(wave: np.ndarray, # `[T]`
@@ -83,8 +90,9 @@ def embed_wave(encoder: Encoder, # in evaluation mode
     parts = _cut(encoder, wave, window)
     groups = [moments(encoder, part, layers) for part in parts.split(_windows_at_once(encoder, parts.shape[1]))]
     joined = [tuple(torch.cat(m) for m in zip(*layer)) for layer in zip(*groups)]
-    if average == 'windows': return from_moments(joined).mean(0, dtype='float64').astype('float32')
-    return from_moments([tuple(m.mean(0) for m in layer) for layer in joined])
+    if average == 'windows': vector = from_moments(joined).mean(0, dtype='float64').astype('float32')
+    else: vector = from_moments([tuple(m.mean(0) for m in layer) for layer in joined])
+    return _standardised(encoder, vector, layers)
 
 # %% ../../nbs/50_embedding.embedding.ipynb #b6262128
 def layer_sizes(encoder: Encoder # in any mode
@@ -138,7 +146,19 @@ def _embed_batch(encoders, batch, layers):
     "One matrix `[B, D]` per encoder"
     batch = torch.from_numpy(batch).to(next(encoders[0].parameters()).device)
     analysis = encoders[0].analyse(batch) if encoders[0].front_hop else None
-    return [from_moments(moments(e, batch, layers, analysis)) for e in encoders]
+    return [_standardised(e, from_moments(moments(e, batch, layers, analysis)), layers) for e in encoders]
+
+# %% ../../nbs/50_embedding.embedding.ipynb #8848e181
+def standardise(encoder: Encoder, # in evaluation mode
+                waves: Iterable # of float32 `[T_i]` at its sample rate: music of all kinds, a hundred pieces or more
+               ) -> Encoder: # the same, with its `standard`: for each layer centre and scale `[2, 2 D_l]`
+    "Measure mean and deviation of every value of an embedding over `waves`; from then on embeddings are standardised by them"
+    encoder.standard = None
+    every = list(range(len(layer_sizes(encoder))))
+    vectors = np.stack([*embed_waves(encoder, waves, every)]).astype('float64')
+    measured = np.stack([vectors.mean(0), np.maximum(vectors.std(0), 1e-6)]).astype('float32')
+    encoder.standard = [measured[:, columns] for columns in layer_slices(encoder, every).values()]
+    return encoder
 
 # %% ../../nbs/50_embedding.embedding.ipynb #0d211ead
 def check_finite(encoder: Encoder):
@@ -155,7 +175,7 @@ def model_digest(encoder: Encoder, # with its weights
     weights = []
     for name, tensor in sorted(encoder.state_dict().items()):
         weights += [name, tensor.dtype, tuple(tensor.shape), as_bytes(tensor)]
-    return digest(version('mtssl'), json.dumps(encoder.config, sort_keys=True), *weights, *way)
+    return digest(version('mtssl'), json.dumps(encoder.config, sort_keys=True), *weights, *(encoder.standard or []), *way)
 
 # %% ../../nbs/50_embedding.embedding.ipynb #d1cb1afc
 class Cache:

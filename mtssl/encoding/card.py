@@ -44,10 +44,12 @@ def _card_scores(scores # a scores.csv, its folder, or None
                 ) -> str:
     "The card's section of probe scores; raises `ValueError` for another file"
     if scores is None: return 'It has not been probed for this card: how useful it is for a task is not known.'
-    def row(r): return {'features': r.features, 'probe': r.probe, 'labels': r.amount, 'task': r.task, 'metric': r.metric,
-                        'score and 95 % interval': f'{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]'}
-    rows = [row(r) for r in _read_scores(scores).itertuples()]
-    return 'Of frozen embeddings, with the baselines they were probed beside:\n\n' + as_markdown(rows)
+    table, rows = _read_scores(scores), {}
+    tasks = [f'{r.task} ({r.metric})' for r in sorted(table.itertuples(), key=lambda r: not r.task.startswith('mean'))]
+    for r in table.itertuples():
+        row = rows.setdefault((r.features, r.probe, r.amount), {'features': r.features, 'probe': r.probe, 'labels': r.amount} | dict.fromkeys(tasks, ''))
+        row[f'{r.task} ({r.metric})'] = f'{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]'
+    return 'Of frozen embeddings, with the baselines they were probed beside, and 95 % intervals:\n\n' + as_markdown([*rows.values()])
 
 def _read_scores(scores):
     path = Path(scores)/'scores.csv' if Path(scores).is_dir() else Path(scores)

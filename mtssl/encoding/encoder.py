@@ -27,6 +27,7 @@ class Encoder(nn.Module):
     sr, hop, dim = 22_050, 512, 256
     sizes = {'base': {}} # size -> arguments
     front_hop = None # samples per frame of the `Analysis` that `frames` is given; None: it is given none
+    standard = None # centre and scale of every layer's part of an embedding, see `50_embedding.embedding`; None: not standardised
 
     def frames(self,
         wave: torch.Tensor, # sound `[B, T]` at `sr`

@@ -188,6 +188,7 @@ class _Deployed(nn.Module):
         super().__init__()
         encoder = copy.deepcopy(encoder).cpu().float().eval().requires_grad_(False)
         self.hop, self.encoder = encoder.hop, encoder
+        self.register_buffer('scale', _scale(encoder))
         self.analysis = encoder.front_hop and _FixedAnalysis(encoder.sr, encoder.front_hop)
         lengths = [4 * self.hop + 1, 15 * self.hop // 2, 64 * self.hop]
         sizes = zip(*([max(1, _group_size(x, self.hop, n)) for x in self.layers(torch.zeros(1, n))] for n in lengths))
@@ -202,9 +203,15 @@ class _Deployed(nn.Module):
             if group: return fit_frames(x, n, group)
             return _group_means(x, n, _group_size(x, self.hop, wave.shape[-1]))
         layers = [fit(x, group) for x, group in zip(self.layers(wave), self.groups)]
-        return layers[-1].mT, _embedding(layers)
+        return layers[-1].mT, _embedding(layers, self.scale)
 
-def _embedding(layers): return pool([layers[i] for i in default_layers(len(layers))])
+def _scale(encoder): # centre and scale `[2, E]` of its embedding, or None
+    if encoder.standard is None: return None
+    return torch.tensor(np.concatenate([encoder.standard[i] for i in default_layers(len(encoder.standard))], axis=1))
+
+def _embedding(layers, scale):
+    vectors = pool([layers[i] for i in default_layers(len(layers))])
+    return vectors if scale is None else (vectors - scale[0]) / scale[1]
 
 # %% ../../nbs/36_encoding.export.ipynb #0ae0b77b
 def _trace(encoder: Encoder # in any mode
@@ -273,7 +280,7 @@ def _differences(run, # function of a wave `[B, T]` that gives frames and embedd
     encoder = copy.deepcopy(encoder).to(device).float().eval()
     for wave in _trials(encoder):
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False): layers = encoder.layers(wave.to(device))
-        pairs = zip(run(wave), (layers[-1].mT.cpu(), _embedding(layers).cpu()))
+        pairs = zip(run(wave), (layers[-1].mT.cpu(), _embedding([x.cpu() for x in layers], _scale(encoder))))
         differences[wave.shape[1] / encoder.sr] = max(_relative(got, wanted) for got, wanted in pairs)
     return differences
 

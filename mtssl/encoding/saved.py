@@ -7,6 +7,7 @@ __all__ = ['model_folder', 'class_and_arguments']
 
 # %% ../../nbs/35_encoding.saved.ipynb #c1976a35
 import json
+import numpy as np
 import re
 import shutil
 import tempfile
@@ -18,11 +19,12 @@ from pathlib import Path
 from ..core.arrays import default_device, misfit
 from ..core.files import FileProblem, open_weights, read_config, read_history, read_weights, reason, save_weights, versions, write_atomically
 from ..core.checks import check_arguments
+from ..core.shipped import shipped_models
 from .encoder import Encoder, encoders
 from .card import model_card
 
 # %% ../../nbs/35_encoding.saved.ipynb #43ece7c1
-_published = ['config.json', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'README.md'] # files of a model
+_published = ['config.json', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'README.md', 'embedding.safetensors'] # files of a model
 
 @patch
 def save_pretrained(self: Encoder,
@@ -30,6 +32,7 @@ def save_pretrained(self: Encoder,
                     *, scores=None, # scores.csv of `mtssl probe --out`, or its folder, for the model card
                     license: str | None = None, # for the model card, such as `'cc-by-4.0'`; None: not stated
                     name: str | None = None, # of the model in the card, such as its id on the Hub; None: the folder's
+                    half: bool = False # weights in half precision (float16), half the size
                    ) -> Path: # the folder
     "Write description, weights and model card, and what was learned with them; raises `ValueError` for the folder of the run that the encoder comes from"
     folder, origin = Path(folder), _unchanged_origin(self)
@@ -39,10 +42,10 @@ def save_pretrained(self: Encoder,
     else: config = dict(encoder=self.config, versions=versions())
     text = model_card(self, config, history=origin and read_history(origin), scores=scores, license=license,
                       name=name or folder.resolve().name)
-    if origin is None: save_weights(folder/'model.safetensors', {f'encoder.{k}': v for k, v in self.state_dict().items()})
-    else:
-        for file in _published[1:4]:
-            if (origin/file).is_file(): write_atomically(folder/file, lambda p: shutil.copyfile(origin/file, p))
+    for file in _published[1:4] if origin else []:
+        if (origin/file).is_file(): write_atomically(folder/file, lambda p: shutil.copyfile(origin/file, p))
+    if half or not origin: save_weights(folder/'model.safetensors', _weights_to_save(self, origin, half))
+    if self.standard is not None: save_weights(folder/'embedding.safetensors', {f'standard.{i}': torch.tensor(x) for i, x in enumerate(self.standard)})
     write_atomically(folder/'config.json', lambda p: p.write_text(json.dumps(config, indent=1) + '\n'))
     write_atomically(folder/'README.md', lambda p: p.write_text(text, encoding='utf-8'))
     return folder
@@ -54,8 +57,15 @@ def _unchanged_origin(encoder: Encoder # loaded or made
     origin = getattr(encoder, 'origin', None)
     if origin is None or not (origin/'model.safetensors').is_file(): return None
     stored, own = read_weights(origin/'model.safetensors'), encoder.state_dict()
-    same = stored.keys() == own.keys() and all(torch.equal(stored[k], v.cpu()) for k, v in own.items())
+    same = stored.keys() == own.keys() and all(torch.equal(stored[k].to(v.dtype), v.cpu()) for k, v in own.items())
     return origin if same else None
+
+def _weights_to_save(encoder, origin, half): # name -> tensor
+    "The encoder's own, and those of the workers that were learned with it"
+    if origin is None: weights = {f'encoder.{k}': v for k, v in encoder.state_dict().items()}
+    else:
+        with open_weights(origin/'model.safetensors') as file: weights = {k: file.get_tensor(k) for k in file.keys()}
+    return {k: v.half() if half and v.is_floating_point() and '.running_' not in k else v for k, v in weights.items()}
 
 def _without_local_paths(config: dict # of a run
                         ) -> dict:
@@ -67,7 +77,7 @@ def _without_local_paths(config: dict # of a run
 @patch(cls_method=True)
 def from_pretrained(
     cls: Encoder,
-    model, # a saved model: a folder, or an id on the Hub such as `'owner/name'`
+    model, # a saved model: a folder, the name of a shipped one, or an id on the Hub such as `'owner/name'`
     weights: str = 'model.safetensors', # which file in it, e.g. `'checkpoints/epoch_0010.safetensors'`
     *, device=None, # where to put it; None: a GPU where there is one, else the CPU
     **hub, # `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, as `huggingface_hub.snapshot_download` has them
@@ -84,18 +94,19 @@ def from_pretrained(
     weights = read_weights(path)
     if words := misfit(encoder, weights): raise FileProblem(f'{path} does not hold the weights of this encoder: encoder.{words}.')
     encoder.load_state_dict(weights)
-    encoder.origin = folder
+    encoder.standard, encoder.origin = _read_standard(folder), folder
     return encoder.to(default_device(device)).eval()
 
 # %% ../../nbs/35_encoding.saved.ipynb #dfe369dd
-def model_folder(model, # a folder, or an id on the Hub such as `'owner/name'`
+def model_folder(model, # a folder, the name of a shipped model, or an id on the Hub such as `'owner/name'`
                  weights: str = 'model.safetensors', # a further file to fetch
                  **hub # `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, as `huggingface_hub.snapshot_download` has them
                 ) -> Path:
     "Where the model is on this machine, fetched from the Hub if it must be; raises `ValueError` if it is neither here nor there"
     if Path(model).is_dir(): return Path(model)
+    if str(model) in (shipped := shipped_models()): return shipped[str(model)]
     if not re.fullmatch(r'[\w-][\w.-]*(/[\w-][\w.-]*)?', str(model)):
-        raise ValueError(f'There is no folder {model}, and it is not a name on the Hugging Face Hub, which would look like owner/name.')
+        raise ValueError(f'There is no folder {model}, no such model comes with the package ({", ".join(shipped)}), and it is not a name on the Hugging Face Hub, which would look like owner/name.')
     from huggingface_hub import snapshot_download
     try: return Path(snapshot_download(str(model), allow_patterns=[*_published, weights], **hub))
     except Exception as e: # of the network, the Hub, or its cache
@@ -155,6 +166,17 @@ def _at_most(values: int): # that parameters may have together
     handle = torch.nn.modules.module.register_module_parameter_registration_hook(add)
     try: yield
     finally: handle.remove()
+
+# %% ../../nbs/35_encoding.saved.ipynb #05fd4a71
+def _read_standard(folder: Path) -> list | None: # for each layer centre and scale `[2, 2 D_l]`
+    "The scale of a model's embeddings, if it has one; raises `FileProblem` for one that is damaged"
+    if not (path := folder/'embedding.safetensors').exists(): return None
+    stored = read_weights(path, 'standard')
+    try: standard = [stored[str(i)].numpy() for i in range(len(stored))]
+    except KeyError: raise FileProblem(f'{path} is no scale of embeddings: a layer is missing.') from None
+    fits = lambda x: x.ndim == 2 and len(x) == 2 and x.shape[1] and np.isfinite(x).all() and (x[1] > 0).all()
+    if standard and all(map(fits, standard)): return standard
+    raise FileProblem(f'{path} is no scale of embeddings: it should hold centres and scales above 0, [2, 2 D], of every layer.')
 
 # %% ../../nbs/35_encoding.saved.ipynb #6cb9bf16
 @patch

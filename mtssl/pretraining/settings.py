@@ -81,7 +81,8 @@ beside = dict(source='the music: a folder, a list of them, or a store that was d
               start='a model to go on from; the option is --from',
               probe_on='a labelled set to probe after every epoch',
               log='where else to write what happens: tensorboard, wandb, mlflow',
-              save_every='time between checkpoints within an epoch, such as 10m') # keys of a file of settings beside those of `Settings`
+              save_every='time between checkpoints within an epoch, such as 10m',
+              keep_every='epochs from one kept encoder to the next') # keys of a file of settings beside those of `Settings`
 
 # %% ../../nbs/45_pretraining.settings.ipynb #6608edd4
 def settings_text(config: dict # of a run, as `read_config` gives it

@@ -21,6 +21,7 @@ from ..core.checks import Limit, check_numbers
 from ..core.files import FileProblem, open_weights, read_json, read_weights, save_weights, versions, write_atomically
 from ..music.sources import find_audio
 from ..encoding.encoder import Encoder
+from ..core.shipped import default_model
 from ..encoding.saved import model_folder
 from ..embedding.embedder import MusicEmbedder
 from ..embedding.neighbours import Nearest
@@ -75,7 +76,7 @@ def most_doubtful(X: np.ndarray, # features of the candidates [m, D]
 class Classifier(BaseEstimator):
     "Music to answers: paths (or waves) and labels in, a scikit-learn classifier or regressor out"
     def __init__(self,
-                 model, # folder of a run or of a saved model, its id on the Hugging Face Hub, or an `Encoder`
+                 model=default_model, # folder of a run or of a saved model, its id on the Hugging Face Hub, the name of a shipped one, or an `Encoder`
                  *,
                  type: str = 'auto', # of task; auto: by the labels: text, a table of tags, or decimal numbers
                  probe: str = 'linear,knn', # kinds to choose from: linear, knn, mlp

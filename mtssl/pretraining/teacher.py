@@ -42,7 +42,8 @@ class Teacher(Worker):
         if not 0 <= momentum < 1: raise ValueError(f'momentum is from 0 to below 1, not {momentum!r}.')
         if not (isinstance(last, int) and last > 0): raise ValueError(f'last is a number of layers from 1 up, not {last!r}.')
         self.view, self.momentum, self.last = Masked(masked), momentum, last
-        self.teacher, self.student, self.seen = copy.deepcopy(encoder).requires_grad_(False), (encoder,), None # a tuple hides it from parameters()
+        self.teacher, self.student = copy.deepcopy(encoder).requires_grad_(False), (encoder,) # a tuple hides it from parameters()
+        self.register_buffer('mark', torch.zeros(())) # of the encoder that it followed last
         self.head = nn.Sequential(nn.Conv1d(encoder.dim, hidden, 1), nn.GELU(), nn.Conv1d(hidden, encoder.dim, 1))
 
     def errors(self, z, batch):
@@ -59,10 +60,10 @@ class Teacher(Worker):
 def follow(self: Teacher):
     "Move the teacher towards the encoder, once for each change of the encoder's weights"
     own, now = list(self.student[0].parameters()), list(self.teacher.parameters())
-    version = sum(p._version for p in own)
-    if version == self.seen: return
-    self.seen = version
-    for mine, its in zip(now, own): mine.lerp_(its.detach().to(mine.dtype), 1 - self.momentum)
+    mark = torch.stack([float32(p).sum() for p in own]).sum()
+    pace = (1 - self.momentum) * (mark != self.mark) # no question to the host, which a GPU would wait for
+    for mine, its in zip(now, own): mine.lerp_(its.to(mine.dtype), pace.to(mine.dtype))
+    self.mark.copy_(mark)
 
 @patch
 @torch.no_grad()

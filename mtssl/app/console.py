@@ -177,7 +177,7 @@ def _lacks_model(command, ctx, args):
     arguments = [p for p in command.params if p.param_type_name == 'argument']
     if not arguments or arguments[0].name != 'model' or ctx.resilient_parsing: return False # which completes words
     read = command.make_parser(ctx).parse_args(list(args))[0]
-    given, needed = [read[p.name] for p in arguments if read[p.name] is not None], sum(p.required for p in arguments)
+    given, needed = [read[p.name] for p in arguments if read[p.name] is not None], 1 + sum(p.required for p in arguments[1:])
     return len(given) < needed or len(given) == needed < len(arguments) and not _is_model(given[0])
 
 # %% ../../nbs/80_app.console.ipynb #e64db701
@@ -190,6 +190,11 @@ class _PlainFlags:
 
 class _Command(_PlainFlags, typer.core.TyperCommand):
     "Puts the name of a shipped model first where none is given"
+    def get_params(self, ctx):
+        for p in (params := super().get_params(ctx)):
+            if p.param_type_name == 'argument' and p.name == 'model': p.required = False
+        return params
+
     def parse_args(self, ctx, args):
         return super().parse_args(ctx, [default_model, *args] if _lacks_model(self, ctx, args) else args)
 
@@ -237,7 +242,7 @@ Window = Annotated[float, typer.Option('--window',
                         'pieces.')]
 Kept = Annotated[Optional[Path], typer.Option('--embeddings', metavar='FILE',
                  help='Embeddings that `mtssl embed` wrote, or a file to keep them in; by default beside --out.')]
-Model = Annotated[str, typer.Argument(metavar='[MODEL]',
+Model = Annotated[str, typer.Argument(metavar='MODEL',
                   help=f"A run folder, a saved model's, its id on the Hugging Face Hub, or a model of the package: by default {default_model}.")]
 
 def _named_path(text):

@@ -1,7 +1,7 @@
 """Judge the models of the package on public tasks, beside what they must beat.
 
     mtssl study answer --root DATA --out runs/answer    # decodes the sets; its cells are not needed, Ctrl-C ends it
-    python benchmarks/shipped.py runs/answer --csv nbs/shipped.csv mtssl-base mtssl-tiny
+    python benchmarks/shipped.py runs/answer --csv nbs/shipped.csv
     python benchmarks/shipped.py runs/answer --curve runs/base --csv nbs/shipped_curve.csv
 
 Rows: chance, hand-crafted features, each model, and its architecture random-initialised three times, calibrated on the study's
@@ -124,7 +124,7 @@ def validated(vectors, name, dataset):
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('study', type=Path, help='folder of the study `answer`')
-    parser.add_argument('models', nargs='*', help='models of the package')
+    parser.add_argument('--models', nargs='*', default=list(shipped_models()), help='of the package; by default all')
     parser.add_argument('--curve', type=Path, help='a run that kept its encoders')
     parser.add_argument('--csv', type=Path, required=True)
     parser.add_argument('--jobs', type=int, default=2)
@@ -132,7 +132,6 @@ if __name__ == '__main__':
     study = replace(read_study('answer', '.'), amounts=amounts)
     if args.curve: curve(args.curve, args.study, args.jobs).to_csv(args.csv, index=False)
     else:
-        names = args.models or list(shipped_models())
-        summary, differences = tables(judge_models(names, study, args.study, args.jobs), names)
+        summary, differences = tables(judge_models(args.models, study, args.study, args.jobs), args.models)
         summary.to_csv(args.csv, index=False)
         differences.to_csv(args.csv.with_name(f'{args.csv.stem}_differences.csv'), index=False)

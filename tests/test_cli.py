@@ -21,7 +21,7 @@ def as_json(text): return json.loads(text, parse_constant=lambda word: pytest.fa
 
 
 def test_own_music(installed, music, tmp_path):
-    done = run(installed.mtssl, 'pretrain', music, '--out', 'run', '--epochs', 2, *[t for t in tiny if t != '--quiet'], '--jobs', 2, '--json', env=installed.env, cwd=tmp_path)
+    done = run(installed.mtssl, 'pretrain', music, '--out', 'run', '--epochs', 2, '--keep-every', 1, *[t for t in tiny if t != '--quiet'], '--jobs', 2, '--json', env=installed.env, cwd=tmp_path)
     assert as_json(done.stdout)['epochs'] == 2, 'a library, or a process of its own, printed beside the one object'
     for name, reason in broken.items():
         lines = [l for l in done.stderr.splitlines() if name in l]
@@ -29,6 +29,7 @@ def test_own_music(installed, music, tmp_path):
     assert '5 files were left out' in done.stderr, done.stderr
     wanted = {'config.json', 'config.yaml', 'model.safetensors', 'statistics.safetensors', 'history.csv', 'cosines.csv', 'times.csv', 'pictures.safetensors', 'report.html', 'checkpoints', 'corpus'}
     assert wanted == {p.name for p in (tmp_path/'run').iterdir()}
+    assert {p.name for p in (tmp_path/'run'/'checkpoints').iterdir()} == {'epoch_0001.safetensors', 'epoch_0002.safetensors', 'last.pt'}
 
     manifest = (tmp_path/'run'/'corpus'/'manifest.parquet').read_bytes()
     done = mtssl(installed, 'pretrain', music/'artist0', '--out', 'run', *tiny, cwd=tmp_path, check=False)

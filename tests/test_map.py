@@ -231,8 +231,9 @@ def test_three_commands(installed, browser, tmp_path):
     said = mtssl(installed, 'classify', 'labels.csv', 'Music', '--embeddings', 'music.parquet', '--device', 'cpu', '--json', cwd=tmp_path)
     drawn = mtssl(installed, 'map', 'Music', '--predictions', 'predictions.csv', '--embeddings', 'music.parquet', '--device', 'cpu', '--json', cwd=tmp_path)
     with open(tmp_path/'predictions.csv') as file: rows = {r['path']: r for r in csv.DictReader(file)}
-    with open(json.loads(said.stdout)['next'] if json.loads(said.stdout)['next'].startswith('/') else tmp_path/json.loads(said.stdout)['next']) as file: following = [r['path'] for r in csv.DictReader(file)]
-    assert json.loads(said.stdout)['new'] == json.loads(drawn.stdout)['new'] == 0 and len(rows) == 48
+    said, drawn = json.loads(said.stdout), json.loads(drawn.stdout)
+    with open(tmp_path/said['next']) as file: following = [r['path'] for r in csv.DictReader(file)]
+    assert said['new'] == drawn['new'] == 0 and len(rows) == 48
     assert np.mean([rows[p]['pace'] == quick[p] for p in paths[40:]]) >= .75, 'the model of the package does not tell quick from slow'
     assert following and set(following) <= set(paths[40:])
 

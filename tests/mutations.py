@@ -4,7 +4,7 @@
     python tests/mutations.py --n 500 --only model,mp3 --seed 7
     python tests/mutations.py --only store --replay 412 --debug
 
-A mutation takes a whole model, store, checkpoint, embedding or audio file and flips bits, overwrites, cuts, removes, repeats or swaps
+A mutation takes a whole model, classifier, store, checkpoint, embedding or audio file and flips bits, overwrites, cuts, removes, repeats or swaps
 bytes of one of its files. What then comes of reading it is one of
 
     refused      one sentence that names the file or its folder
@@ -80,6 +80,14 @@ def read_model(folder):
     return digest(z.numpy())
 
 
+def read_classifier(folder):
+    from mtssl.probing.classifier import Classifier
+    classifier = Classifier.load(folder, device='cpu')
+    said = classifier.predict_proba(list(np.linspace(-.5, .5, 44_100, dtype='float32').reshape(2, -1)))
+    assert np.isfinite(said).all(), 'probabilities that are not finite'
+    return digest(said, list(classifier.classes_))
+
+
 def read_store(folder):
     from mtssl.music.corpus import Corpus
     corpus = Corpus(folder)
@@ -118,12 +126,14 @@ def make_kinds(root):
     from mtssl.encoding.encoder import encoders
     from mtssl.music.corpus import build_corpus
     from mtssl.pretraining.runs import pretrain
+    from mtssl.probing.classifier import Classifier
     global learner
     torch.manual_seed(0)
     music, clips = root/'music', waves(6)
     music.mkdir()
     for i, wave in enumerate(clips): soundfile.write(music/f'{i}.wav', wave, 22_050)
     encoders.make('tcn(width=8, blocks=1)').eval().save_pretrained(root/'model')
+    Classifier(root/'model', device='cpu', quiet=True).fit(clips * 4, list('ab' * 12)).save(root/'classifier')
     build_corpus(music, root/'store', jobs=1, quiet=True)
     learner = pretrain(music, root/'run', encoder='tcn(width=8, blocks=1)', workers='mfcc', epochs=1, seconds=1, bs=2, crops_per_epoch=4, device='cpu', jobs=1, quiet=True)
     for out in 'all.npz', 'all.parquet', 'npys': embed_collection(root/'model', music, root/out, device='cpu', jobs=1, quiet=True)
@@ -131,6 +141,7 @@ def make_kinds(root):
     sounds.mkdir()
     wave = clips[0]
     kinds = dict(model=Kind(root/'model', ['config.json', 'model.safetensors'], read_model, True),
+                 classifier=Kind(root/'classifier', ['classifier.json', 'classifier.safetensors', 'config.json', 'model.safetensors'], read_classifier, True),
                  store=Kind(root/'store', ['manifest.parquet', 'shard-00000.i16'], read_checked_store, True),
                  unchecked_store=Kind(root/'store', ['manifest.parquet', 'shard-00000.i16'], read_store, True),
                  checkpoint=Kind(root/'run', ['checkpoints/last.pt', 'statistics.safetensors', 'config.json'], read_run, False),

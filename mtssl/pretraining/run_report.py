@@ -144,7 +144,7 @@ def _music(config): # sentences
     elif 'left_out' in data: said += 'No file was left out. '
     return said.strip()
 
-def _hours(hours): return f'{hours:.1f} hours' if hours >= 1.5 else f'{60 * hours:.0f} minutes'
+def _hours(hours): return f'{hours:,.0f} hours' if hours >= 100 else f'{hours:.1f} hours' if hours >= 1.5 else f'{60 * hours:.0f} minutes'
 
 def _left_out(data): # a table, or nothing
     rows = [dict(why=why, files=n) for why, n in data.get('left_out', {}).items()]

@@ -280,7 +280,7 @@ def wide(table: pd.DataFrame, # tidy, with task, value, low and high, such as th
     "A table for reading: value and interval in one cell"
     if rows is None: table, rows = table.assign(features=row_names(table)), ['features']
     cells = table.assign(text=[text(r) for r in table.to_dict('records')]).pivot(index=rows, columns='task', values='text')
-    tasks = sorted(dict.fromkeys(table['task']), key=lambda task: task != 'mean') # the mean comes first, where no screen hides it
+    tasks = sorted(dict.fromkeys(table['task']), key=lambda t: 0 if t == 'mean' else 2 - t.startswith('mean of ')) # means first, where no screen hides them
     order = pd.MultiIndex.from_frame(table[rows].drop_duplicates()) if len(rows) > 1 else list(dict.fromkeys(table[rows[0]]))
     return cells.loc[order, tasks].fillna('').rename_axis(columns=None)
 

@@ -14,16 +14,25 @@ from fastcore.basics import patch
 from scipy.stats import false_discovery_control, t as student
 
 # %% ../../nbs/70_studies.comparison.ipynb #fa93f904
-def _with_mean(lines, draws):
-    "The lines and draws of rows and seeds that have every task, with the mean over tasks of each; its metric is that of the tasks, or `mean` if they differ"
-    tasks = lines['task'].nunique()
-    whole = (lines.groupby(['features', 'seed'])['task'].transform('nunique') == tasks).to_numpy()
-    lines, draws = lines[whole].reset_index(drop=True), np.asarray(draws)[whole]
-    if tasks < 2: return lines, draws
+def _is_mean(task): return task == 'mean' or task.startswith('mean of ')
+
+def _mean_over(lines, draws, name, tasks):
+    "The mean of every row and seed over `tasks`; its metric is that of the tasks, or `mean` if they differ"
+    lines, draws = lines[(own := lines['task'].isin(tasks).to_numpy())].reset_index(drop=True), draws[own]
     groups = list(lines.groupby(['features', 'seed'], sort=False).indices.values())
     metric = lines['metric'].iloc[0] if lines['metric'].nunique() == 1 else 'mean'
-    added = lines.iloc[[g[0] for g in groups]].assign(task='mean', metric=metric, groups=lines['groups'].min())
-    return pd.concat([lines, added], ignore_index=True), np.concatenate([draws, [draws[g].mean(0) for g in groups]])
+    mean = lines.iloc[[g[0] for g in groups]].assign(task=name, metric=metric, groups=lines['groups'].min())
+    return mean, np.array([draws[g].mean(0) for g in groups])
+
+def _with_means(lines, draws, means):
+    "The lines and draws of rows and seeds that have every task, with the means of each over the tasks of `means` and over all"
+    tasks = list(dict.fromkeys(lines['task']))
+    whole = (lines.groupby(['features', 'seed'])['task'].transform('nunique') == len(tasks)).to_numpy()
+    lines, draws = lines[whole].reset_index(drop=True), np.asarray(draws)[whole]
+    if len(tasks) < 2: return lines, draws
+    over = {f'mean of {name}': own for name, own in means.items()} | dict(mean=tasks)
+    added, added_draws = zip(*(_mean_over(lines, draws, name, own) for name, own in over.items()))
+    return pd.concat([lines, *added], ignore_index=True), np.concatenate([draws, *added_draws])
 
 # %% ../../nbs/70_studies.comparison.ipynb #1b11aed6
 def _seed_spread(rows):
@@ -40,9 +49,10 @@ class Comparison:
     "Rows that were judged on the same clips, each with one seed or more; `contrast` compares them"
     def __init__(self,
                  lines: pd.DataFrame, # per features, seed and task: kind (whose seeds vary alike), metric, groups (drawn over)
-                 draws: np.ndarray # float [n, 1 + R]: each line's score, then its bootstrap draws
+                 draws: np.ndarray, # float [n, 1 + R]: each line's score, then its bootstrap draws
+                 means: dict = None # name -> tasks: means beside that of all, which tables call `mean of NAME`
                 ):
-        self.lines, self.draws = _with_mean(lines, draws)
+        self.lines, self.draws = _with_means(lines, draws, means or {})
         self.tasks, self.rows = list(dict.fromkeys(self.lines['task'])), list(dict.fromkeys(self.lines['features']))
         self.values = {key: self.draws[i] for key, i in self.lines.groupby(['features', 'task'], sort=False).indices.items()}
         self.kind = dict(zip(self.lines['features'], self.lines['kind']))
@@ -118,7 +128,7 @@ def ranking(self: Comparison,
             seed: int = 0 # of the seeds' part of the draws
            ) -> pd.DataFrame: # one row per pre-trained features, best first
     "Rank by the mean over tasks, the mean of the ranks on the tasks, and how often the row comes first when clips and seeds are drawn anew"
-    tasks = [t for t in self.tasks if t != 'mean'] or self.tasks
+    tasks = [t for t in self.tasks if not _is_mean(t)] or self.tasks
     judged, rng = self.tasks[-1], np.random.default_rng(seed)
     rows = [f for f in self.rows if self.kind[f] == 'pre-trained']
     if not rows: return pd.DataFrame(columns=['features', 'rank', 'score', 'mean_rank', 'best'])
@@ -199,7 +209,7 @@ def _pair_in_words(of, pair, rival, judged_on):
     (k, w), (workers, weighting) = pair, rival
     keys = dict(together=(k, w), workers=(k, weighting), weighting=(workers, w), interaction=(k, w))
     part = {name: of.loc[(name, *key, judged_on)] for name, key in keys.items()}
-    tasks = Counter(judged(r) for t, r in of.loc[('together', k, w)].iterrows() if t != 'mean')
+    tasks = Counter(judged(r) for t, r in of.loc[('together', k, w)].iterrows() if not _is_mean(t))
     text = (f"{k} with {w}, against {workers} with {weighting}: {signed(part['together'])}, {judged(part['together'])}; "
             f"better on {tasks['better']}, worse on {tasks['worse']} of {sum(tasks.values())} tasks. "
             f"The workers alone give {signed(part['workers'])}, the weighting alone {signed(part['weighting'])}, "

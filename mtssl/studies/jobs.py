@@ -44,7 +44,7 @@ from ..probing.probes import ProbeResult, amount_name
 from ..probing.folds import judged_groups, probe_folds
 from ..probing.baselines import embed_set, handcrafted, random_row, row_titles, untrained
 from .cluster import lost_code, write_error
-from .plan import Cell, Study, cell_settings, cells
+from .plan import Cell, Study, cell_settings, cells, set_title
 
 # %% ../../nbs/72_studies.jobs.ipynb #3277d68a
 def study_corpus(source, # a folder, a store, or `synth(clips, seconds, seed)`; or a list of these
@@ -117,7 +117,7 @@ def study_sets(study: Study, out: Path, jobs: int, quiet: bool
     "The study's labelled sets, decoded if need be; raises `ValueError` for one that is not there, unless sets are optional"
     sets, absent = {}, {}
     for spec in study.sets:
-        folder = out/'data'/f'{len(sets) + len(absent):02} {spec.partition("(")[0].rpartition("/")[2]}'
+        folder = out/'data'/f'{len(sets) + len(absent):02} {set_title(spec)}'
         try:
             dataset = _stored_set(folder) or store_set(labelled_set(spec, quiet=quiet), folder, study.settings.sr,
                                                        jobs=jobs, quiet=quiet)

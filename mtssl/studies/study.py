@@ -12,7 +12,7 @@ import json
 import numpy as np
 import pandas as pd
 import yaml
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from ..core.files import locked, versions, write_atomically
@@ -46,15 +46,18 @@ def finished_lines(study: Study, out: Path) -> tuple: # lines, draws [n, 1 + R]
 # %% ../../nbs/73_studies.study.ipynb #5edbbfb6
 def comparison_at(lines: pd.DataFrame, # from `finished_lines`
                   draws: np.ndarray, # from `finished_lines`
-                  probe: str, # kind of probe
-                  amount: str, # of labels, as tables call it
+                  study: Study,
+                  *,
+                  probe: str | None = None, # kind of probe; None: the one that decides
+                  amount: str | None = None, # of labels, as tables call it; None: the one that decides
                   step: int | None = None # of pre-trained rows; None: the last
                  ) -> Comparison:
     "The comparison of all rows for one kind of probe, one amount of labels and one point of the pre-training"
-    trained = lines['kind'] == 'pre-trained'
+    trained, probe, amount = lines['kind'] == 'pre-trained', probe or study.probes[0], amount or amount_name(study.amounts[-1])
     step = lines.loc[trained, 'step'].max() if step is None else step
     chosen = ((lines['probe'] == probe) & (lines['amount'] == amount) & (~trained | (lines['step'] == step))).to_numpy()
-    return Comparison(lines[chosen], draws[chosen])
+    means = {name: set(lines.loc[lines['set'].isin(own), 'task']) for name, own in study.means.items()}
+    return Comparison(lines[chosen], draws[chosen], {name: own for name, own in means.items() if own})
 
 # %% ../../nbs/73_studies.study.ipynb #2c2ebf56
 def _mean_rows(comparison, **facts):
@@ -66,14 +69,13 @@ def amounts_table(lines, draws, study: Study) -> pd.DataFrame:
     amounts, tables = [amount_name(a) for a in study.amounts], []
     for amount in amounts if len(amounts) > 1 else []:
         train = lines.loc[lines['amount'] == amount, 'train'].mean()
-        tables.append(_mean_rows(comparison_at(lines, draws, study.probes[0], amount), amount=amount, train=train))
+        tables.append(_mean_rows(comparison_at(lines, draws, study, amount=amount), amount=amount, train=train))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 def probes_table(lines, draws, study: Study) -> pd.DataFrame:
     "The mean score of every row by every kind of probe; empty if there is one kind"
     if len(study.probes) < 2: return pd.DataFrame()
-    last = amount_name(study.amounts[-1])
-    return pd.concat([_mean_rows(comparison_at(lines, draws, kind, last), probe=kind) for kind in study.probes],
+    return pd.concat([_mean_rows(comparison_at(lines, draws, study, probe=kind), probe=kind) for kind in study.probes],
                      ignore_index=True)
 
 # %% ../../nbs/73_studies.study.ipynb #0a838f65
@@ -82,7 +84,7 @@ def points_table(lines, draws, study: Study) -> pd.DataFrame:
     if study.points < 2: return pd.DataFrame()
     tables, start = [], {}
     for step in sorted(lines.loc[lines['kind'] == 'pre-trained', 'step'].unique()):
-        rows = _mean_rows(comparison_at(lines, draws, study.probes[0], amount_name(study.amounts[-1]), step))
+        rows = _mean_rows(comparison_at(lines, draws, study, step=step))
         if not tables: start = rows[rows['kind'] == 'random'].set_index('encoder')
         tables.append(rows[rows['kind'] == 'pre-trained'].assign(step=step))
     if not tables: return pd.DataFrame()
@@ -102,7 +104,7 @@ def _rivals(comparison, study):
 def study_tables(study: Study, out: Path) -> dict: # name -> table
     "All tables of a study: scores, summary, ranking, differences, effects, averages, left_out, amounts, points, probes"
     lines, draws = finished_lines(study, out)
-    c = comparison_at(lines, draws, study.probes[0], amount_name(study.amounts[-1]))
+    c = comparison_at(lines, draws, study)
     trained, base = lines['kind'] == 'pre-trained', study.baseline
     cost = lines[trained].drop_duplicates(['features', 'seed']).groupby('features')[['cpu_seconds', 'seconds', 'parameters']].mean()
     more = dict(amounts=amounts_table(lines, draws, study), points=points_table(lines, draws, study),
@@ -230,6 +232,8 @@ def write_study_report(study: Study, out: Path, command: str, absent: dict, left
     return report
 
 # %% ../../nbs/73_studies.study.ipynb #dbfbf359
+_choices, _shared = ('encoders', 'weightings', 'workers'), ('corpus', 'sets', 'pretrain', 'probes', 'amounts', 'random', 'points') # what cells depend on
+
 def _begun_study(out):
     "What `study.json` says, with today's names of its keys; None where there is none"
     path = out/'study.json'
@@ -238,7 +242,7 @@ def _begun_study(out):
     except (ValueError, TypeError):
         raise ValueError(f'{path} does not describe a study; choose another folder.') from None
     if 'labels' in begun: begun['amounts'] = begun.pop('labels') # as drafts of 0.1.0 wrote it
-    if missing := [f.name for f in fields(Study) if f.name not in begun]:
+    if missing := [k for k in (*_choices, *_shared) if k not in begun]:
         version = begun.get('mtssl', 'of an unknown version')
         raise ValueError(f"The study in {out} was begun by mtssl {version}, which noted no {missing[0]}; "
                          f"choose another folder.")
@@ -250,11 +254,11 @@ def check_folder(study: Study, out: Path):
     "Raise `ValueError` if `out` holds cells that were made otherwise"
     begun, now = _begun_study(out), json.loads(json.dumps(asdict(study)))
     if begun is None: return
-    for k in 'corpus', 'sets', 'pretrain', 'probes', 'amounts', 'random', 'points':
+    for k in _shared:
         if begun[k] != now[k]:
             raise ValueError(f'The study in {out} was begun with {k}: {json.dumps(begun[k])}; '
                              f'choose another folder for {json.dumps(now[k])}.')
-    for k in 'encoders', 'weightings', 'workers':
+    for k in _choices:
         for label in set(begun[k]) & set(now[k]):
             if begun[k][label] != now[k][label]:
                 raise ValueError(f'In the study in {out}, {label!r} of {k} means {begun[k][label]!r}; '
@@ -263,7 +267,7 @@ def check_folder(study: Study, out: Path):
 def record_study(study: Study, out: Path):
     "Write into `study.json` what the study is, beside choices that its cells had before"
     begun, now = _begun_study(out) or {}, asdict(study)
-    grown = {k: begun.get(k, {}) | now[k] for k in ('encoders', 'weightings', 'workers')}
+    grown = {k: begun.get(k, {}) | now[k] for k in _choices}
     text = json.dumps(now | grown | dict(mtssl=versions()['mtssl']), indent=1) + '\n'
     write_atomically(out/'study.json', lambda p: p.write_text(text))
 

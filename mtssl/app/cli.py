@@ -335,7 +335,7 @@ def pretrain(context: typer.Context,
                     sr=sr, precision=precision, accumulate=accumulate, compile=compile, seed=seed)
     others = dict(source=sources, stream=stream, start=start, probe_on=probe_on, log=log, save_every=save_every, keep_every=keep_every)
     given = [k for k in (*settings, *others, 'config') if k != 'source' and context.get_parameter_source(k).name == 'COMMANDLINE']
-    if resume: _resume(out, sources, given, log=log if 'log' in given else None, save_every=save_every, keep_every=keep_every, device=device, jobs=jobs)
+    if resume: _resume(out, sources, given, device=device, jobs=jobs, **{k: others[k] for k in ('log', 'save_every', 'keep_every') if k in given})
     else: _begin(out, *_with_file(config, settings, others, given), device=device, jobs=jobs)
     return _progress(out, sources)
 

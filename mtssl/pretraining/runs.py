@@ -70,7 +70,8 @@ def pretrain(
     with joined(device) as device:
         chosen = on_first(lambda: _chosen_settings(start, settings, device))
         with _writing(save.folder, begins=True):
-            return _run(source, save, chosen, stream, [*logs, *cbs], device, jobs, quiet or rank() > 0, on_corpus, start, log)
+            asked = dict(log=log, keep_every=keep_every, save_every=save_every)
+            return _run(source, save, chosen, stream, [*logs, *cbs], device, jobs, quiet or rank() > 0, on_corpus, start, asked)
 
 # %% ../../nbs/46_pretraining.runs.ipynb #cbb725c4
 def _chosen_settings(start, given, device): # raises ValueError
@@ -96,21 +97,23 @@ def _writing(out, begins=False):
 def resume(
     out, # a run folder whose pre-training was interrupted
     *,
-    keep_every: int = 0, # keep the encoder's weights after every so many epochs; 0: never
-    log: str = None, # as in `pretrain`; None: what the run had
-    save_every=None, # as in `pretrain`
+    keep_every: int = None, # as in `pretrain`; None: what the run had
+    log: str = None, # the same
+    save_every=None, # the same
     cbs=(), # further fastai callbacks
     device=None, # None: a GPU where there is one
     jobs: int | None = None, # processes that decode; None: one per core
     quiet: bool = False, # no progress bars and no messages
 ) -> Learner:
     "Continue a run where its last checkpoint was written, with its own settings; a finished one as it is; raises `ValueError` for no run"
-    check_numbers(keep_every=keep_every, jobs=jobs)
-    save = SaveRun(out, keep_every, seconds_of(save_every))
     with joined(device) as device:
-        config, settings = on_first(lambda: _begun_settings(save.folder, device))
+        config, settings = on_first(lambda: _begun_settings(Path(out), device))
+        had = lambda name, now: config.get(name) if now is None else now
+        keep_every = had('keep_every', keep_every) or 0
+        check_numbers(keep_every=keep_every, jobs=jobs)
+        save = SaveRun(out, keep_every, seconds_of(had('save_every', save_every)))
         source = save.folder/'corpus' if (save.folder/'corpus').exists() else config['source']
-        logs = make_logs(config.get('log') if log is None else log, out)
+        logs = make_logs(had('log', log), out)
         with _writing(save.folder):
             return _run(source, save, settings, config.get('stream', False), [*logs, *cbs], device, jobs, quiet or rank() > 0, start=config.get('start'))
 
@@ -132,7 +135,7 @@ def _begun_settings(out, device): # of a run that is to go on: its config, and i
     return config, settings
 
 # %% ../../nbs/46_pretraining.runs.ipynb #bab80a9d
-def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=None, start=None, log=''):
+def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=None, start=None, asked={}):
     s, out = settings, save.folder
     if stream: opened = _open_stream(source, s, device, jobs)
     else: opened = _open_crops(source, out, s, device, jobs, quiet, on_corpus)
@@ -146,7 +149,7 @@ def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=Non
     if on_first((out/'checkpoints'/'last.pt').exists): save.load()
     else:
         taken = {} if start is None else dict(start=_absolute(start), taken=take_over(learn.model, start))
-        on_first(lambda: _write_config(out, s, learn, **opened.facts, **taken, **dict(log=log) if log else {}))
+        on_first(lambda: _write_config(out, s, learn, **opened.facts, **taken, **{k: v for k, v in asked.items() if v}))
         if taken and not quiet: print(taken_in_words(**taken))
     if not quiet: print(_describe(learn, opened.words))
     if save.start > s.epochs: raise FileProblem(f'{out}/checkpoints/last.pt is of epoch {save.start}, and the run has {s.epochs}.')

@@ -88,8 +88,7 @@ beside = dict(source='the music: a folder, a list of them, or a store that was d
 def settings_text(config: dict # of a run, as `read_config` gives it
                  ) -> str: # YAML
     "A run's settings as a file that `read_settings` reads, one per line with a comment"
-    others = dict(source=config['source'], stream=config.get('stream'), start=config.get('start'),
-                  probe_on=config.get('probe'), log=config.get('log'))
+    others = {name: config.get({'probe_on': 'probe'}.get(name, name)) for name in beside}
     words = docments(Settings) | beside
     values = {k: v for k, v in others.items() if v} | config['settings']
     lines = [f'{_line(k, v):<40} # {words[k]}' for k, v in values.items()]

@@ -10,6 +10,7 @@ __all__ = ['Stopwatch', 'time_in_words', 'run_times', 'usual_r2', 'worker_summar
 import numpy as np
 import pandas as pd
 import platform
+import re
 import time
 import torch
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ _trends = {'short': 'It is too short to say how it would go on.',
 def _place(source): # a path, a Hub id or a list of them -> names without what lies above them
     if isinstance(source, (list, tuple)): return ', '.join(map(_place, source[:3])) + f' and {len(source) - 3:,} more' * (len(source) > 3)
     text = str(source)
-    return Path(text).name if text.startswith(('/', '~', '.')) or '\\' in text else text
+    return text if re.fullmatch(r'[^/\\~.][^/\\]*(/[^/\\]+)?', text) else re.split(r'[/\\]', text.rstrip('/\\'))[-1]
 
 def _music(config): # sentences
     s, data = config['settings'], config.get('data', {})

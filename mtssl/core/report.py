@@ -65,7 +65,12 @@ def as_html(part # a matplotlib figure, a pandas table, text, or one of the part
 def _png(figure):
     png = io.BytesIO()
     figure.savefig(png, format='png', dpi=144, bbox_inches='tight', metadata=dict(Software=None))
-    return f'<img class="plain" alt="figure" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
+    return f'<img class="plain" alt="{html.escape(_titles(figure))}" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
+
+def _titles(figure): # what stands at its panels and axes, for who cannot see it
+    texts = [figure.get_suptitle(), figure.get_supxlabel()]
+    for ax in figure.axes: texts += [ax.get_title(), ax.get_xlabel(), ax.get_ylabel()]
+    return 'figure: ' + '; '.join(dict.fromkeys(' '.join(t.split()) for t in texts if t.strip()))
 
 def _table(table):
     "A table that scrolls where it is too wide, with columns of words to the left"

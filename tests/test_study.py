@@ -25,7 +25,7 @@ def scores(folder): return pd.read_csv(folder/'scores.csv').drop(columns=['cpu_s
 
 
 def test_killed_and_continued(installed, tmp_path):
-    (tmp_path/'tiny.yaml').write_text(text)
+    (tmp_path/'tiny.yaml').write_text(text.replace('[equal, uncertainty]', '[equal, uncertainty, dwa]').replace(', two: "mfcc,chroma_cqt"', ''))
     study(installed, tmp_path, 'tiny.yaml', '--out', 'whole', '--jobs', 2)
     process = begun(installed, 'study', 'tiny.yaml', '--out', 'killed', '--jobs', 1, '--quiet', cwd=tmp_path)
     cells, end = tmp_path/'killed'/'cells', time.time() + 600
@@ -36,7 +36,7 @@ def test_killed_and_continued(installed, tmp_path):
     process.kill()
     process.join()
     finished = {p: p.stat().st_mtime_ns for p in cells.glob('*/lines.csv')}
-    assert 0 < len(finished) < 4, 'the study was killed too late to test anything'
+    assert 0 < len(finished) < 3, 'the study was killed too late to test anything'
     time.sleep(2)
     stopped = {p: p.stat().st_mtime_ns for p in cells.rglob('*') if p.is_file()}
     time.sleep(1)
@@ -60,12 +60,8 @@ def test_a_cell_that_fails(installed, tmp_path):
     page = (tmp_path/'odd'/'report.html').read_text()
     assert 'small, one, odd, seed 0 failed' in page and page.count('data:image/png;base64,') == 4 and 'http://' not in page
     assert page.count('>mtssl study odd.yaml --out odd</pre>') == 5
-
-
-def test_a_baseline_cell_that_fails(installed, tmp_path):
-    "A cell of the baseline's worker set fails, so that an effect is missing: the report is written all the same"
-    odd = text.replace('[equal, uncertainty]', '{equal: equal, odd: "manual(chroma_cqt=2.)"}').replace('epochs: 4', 'epochs: 1').replace('{one: "mfcc", two: "mfcc,chroma_cqt"}', '{two: "mfcc,chroma_cqt", one: "mfcc"}')
-    (tmp_path/'odd.yaml').write_text(odd + 'baseline: {workers: one}\n')
+    with (tmp_path/'odd.yaml').open('a') as file: file.write('baseline: {workers: one}\n')  # a cell of the baseline's set failed, so that an effect is missing
+    (tmp_path/'odd'/'report.html').unlink()
     done = study(installed, tmp_path, 'odd.yaml', '--out', 'odd', check=False)
     assert done.returncode == 1 and '1 of the jobs failed, such as small, one, odd, seed 0' in done.stderr and 'Traceback' not in done.stderr, done.stderr
     assert (tmp_path/'odd'/'report.html').exists()

@@ -68,15 +68,12 @@ def judge_model(name, seed, study, folder):
 
 
 def table_of(judged):
-    "A `Comparison` of all rows on all tasks, and one on real recordings alone; few labels are rows of their own"
+    "A `Comparison` of all rows; few labels are rows of their own"
     lines, draws = pd.concat([l for l, _ in judged], ignore_index=True), np.concatenate([d for _, d in judged])
-    few, real = lines['amount'] != 'all', (lines['set'] != 'synth').to_numpy()
+    few = lines['amount'] != 'all'
     lines['features'] = lines['features'].where(~few, lines['features'] + ', ' + lines['amount'])
     lines['kind'] = lines['kind'].where(~few, 'few labels') # whose draws are seeds, too
-    return {'mean': Comparison(lines, draws), 'mean of real': Comparison(lines[real].reset_index(drop=True), draws[real])}
-
-
-def renamed(table, name): return table[(table['task'] == 'mean') | (name == 'mean')].assign(task=lambda t: t['task'].replace('mean', name))
+    return Comparison(lines, draws, dict(real=set(lines.loc[lines['set'] != 'synth', 'task'])))
 
 
 def judge_models(names, study, folder, jobs):
@@ -88,10 +85,9 @@ def judge_models(names, study, folder, jobs):
 def tables(judged, names):
     "Summary of all rows, and the models' differences from the others"
     compared = table_of(judged)
-    summary = pd.concat([renamed(c.summary(), name) for name, c in compared.items()])
     same = lambda a, b: a.endswith(amounts[0]) == b.endswith(amounts[0]) or b in row_titles.values()
-    rivals = lambda c: {m: [f for f in c.rows if same(m, f)] for m in c.rows if m.removesuffix(f', {amounts[0]}') in names}
-    differences = pd.concat([renamed(c.differences_table(rivals(c)), name) for name, c in compared.items()])
+    rivals = {m: [f for f in compared.rows if same(m, f)] for m in compared.rows if m.removesuffix(f', {amounts[0]}') in names}
+    summary, differences = compared.summary(), compared.differences_table(rivals)
     few = summary['features'].str.endswith(amounts[0])
     summary = summary.assign(probe='linear', amount=np.where(few, amounts[0], 'all'), features=summary['features'].str.removesuffix(f', {amounts[0]}'))
     shown = ['task', 'metric', 'value', 'low', 'high']

@@ -182,7 +182,9 @@ class Cache:
     "Arrays by name in `folder`, made if it is missing; usable by several processes at once"
     def __init__(self, folder):
         self.path = Path(folder)/'embeddings.sqlite'
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try: self.path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError):
+            raise OSError(f'{folder} cannot be a folder of kept vectors: it is a file, lies below one, or may not be made.') from None
         self._open()
 
     def get(self, name: str) -> np.ndarray | None:
@@ -208,7 +210,9 @@ _damaged = 'file is not a database', 'database disk image is malformed'
 
 @patch
 def _open(self: Cache, begun=False):
-    self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+    try: self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+    except sqlite3.OperationalError as e:
+        raise OSError(f'{self.path} cannot be opened ({e}): see whether it is a file that you may write, or choose another folder.') from None
     for statement in _schema: self._ask(statement, begun=begun)
 
 @patch

@@ -9,6 +9,7 @@ __all__ = ['answer_columns', 'most_doubtful', 'Classifier', 'type_of_labels', 's
 import json
 import numpy as np
 import pandas as pd
+import tempfile
 import torch
 import warnings
 from fastcore.basics import patch
@@ -22,7 +23,8 @@ from ..core.files import FileProblem, open_weights, read_json, read_weights, sav
 from ..music.sources import find_audio
 from ..encoding.encoder import Encoder
 from ..core.shipped import default_model
-from ..encoding.saved import model_folder
+from ..encoding.card import card_with_answers
+from ..encoding.saved import model_folder, push_folder
 from ..embedding.embedder import MusicEmbedder
 from ..embedding.neighbours import Nearest
 from .labelled import task_types
@@ -207,11 +209,12 @@ def _describe(probe):
 def save_probes(folder, # to make
                 encoder: Encoder, # whose vectors they are asked
                 way: dict, # how: layers, window, average
-                probes: dict # name of the task -> fitted `CalibratedProbe`
+                probes: dict, # name of the task -> fitted `CalibratedProbe`
+                **card # `license`, `name`, `scores` and `half`, as `Encoder.save_pretrained` has them
                ) -> Path:
-    "Write a saved model that can answer questions: encoder, arrays, descriptions"
-    folder = Path(folder)
-    if Path(getattr(encoder, 'origin', None) or '').resolve() != folder.resolve(): encoder.save_pretrained(folder)
+    "Write a saved model that can answer questions: encoder, arrays, descriptions, card"
+    folder, origin = Path(folder), getattr(encoder, 'origin', None)
+    if origin is None or Path(origin).resolve() != folder.resolve(): encoder.save_pretrained(folder, **card)
     arrays = {}
     for i, probe in enumerate(probes.values()):
         arrays |= {f'{i}.{k}': torch.tensor(np.asarray(v)) for k, v in probe.arrays_.arrays.items()}
@@ -220,6 +223,9 @@ def save_probes(folder, # to make
     facts = dict(way=dict(way), tasks={name: _describe(probe) for name, probe in probes.items()}, versions=versions())
     text = json.dumps(facts, indent=1, default=float) + '\n'
     write_atomically(folder/'classifier.json', lambda part: part.write_text(text, encoding='utf-8'))
+    if (path := folder/'README.md').is_file():
+        text = card_with_answers(path.read_text(encoding='utf-8'), facts['tasks'], card.get('name') or folder.resolve().name)
+        write_atomically(path, lambda part: part.write_text(text, encoding='utf-8'))
     return folder
 
 # %% ../../nbs/69_probing.classifier.ipynb #b0e3a077
@@ -249,7 +255,7 @@ def load_probes(model, # folder that `save_probes` wrote, or its id on the Huggi
                 **hub # as `model_folder` takes it
                ) -> tuple: # name of the task -> `CalibratedProbe`, and how the encoder is asked
     "The probes of a saved classifier; raises `FileProblem` if they are missing, damaged or something else"
-    folder = model_folder(model, 'classifier.*', **hub)
+    folder = model_folder(model, **hub)
     facts = read_json(folder/'classifier.json', missing=f'{folder} is no saved classifier: it has no classifier.json.')
     tasks, way, path = facts.get('tasks'), facts.get('way'), folder/'classifier.safetensors'
     if not isinstance(tasks, dict) or not tasks or not isinstance(way, dict) or set(way) != {'layers', 'window', 'average'}:
@@ -258,11 +264,24 @@ def load_probes(model, # folder that `save_probes` wrote, or its id on the Huggi
     return {name: _restored(name, task, read_weights(path, str(i)), path) for i, (name, task) in enumerate(tasks.items())}, way
 
 @patch
-def save(self: Classifier, folder # to make
+def save(self: Classifier,
+         folder, # to make
+         **card # as in `save_probes`
         ) -> Path:
-    "Write the classifier with its encoder, without pickle"
-    way = dict(layers=self.embedder_.layers_, window=float(self.window), average=self.average)
-    return save_probes(folder, self.embedder_.encoder_, way, dict(answer=self.probe_))
+    "Write the classifier with its encoder and a card, without pickle"
+    embedder = self.embedder_ or MusicEmbedder(self.model, layers=self.layers, device=self.device).fit() # one that was loaded may not have listened yet
+    way = dict(layers=embedder.layers_, window=float(self.window), average=self.average)
+    return save_probes(folder, embedder.encoder_, way, dict(answer=self.probe_), **card)
+
+@patch
+def push_to_hub(self: Classifier,
+                repo_id: str, # on the Hub, such as `'owner/name'`
+                *, license: str | None = None, # of encoder and probe; None: not stated
+                **hub # `private`, `token`, `revision`, `commit_message`, `create_pr`, as `push_folder` has them
+               ) -> str: # address of the commit
+    "Publish the classifier with its encoder and a card; raises `ValueError` if the Hub cannot be reached or refuses"
+    with tempfile.TemporaryDirectory() as folder:
+        return push_folder(self.save(folder, name=repo_id, license=license), repo_id, **hub)
 
 @patch(cls_method=True)
 def load(cls: Classifier,

@@ -242,7 +242,7 @@ def classify_collection(
     device: str = None, # where to put the model; None: the CPU, or where an `Encoder` is
     jobs: int = None, # processes that decode; None: one per core
     quiet: bool = False # no progress bar
-) -> dict: # out, report, next, playlists, saved, tracks, new, scores, answers, left_out, labels_left_out, skipped, notes, passed_over
+) -> dict: # out, embeddings, report, next, playlists, saved, tracks, new, scores, answers, left_out, labels_left_out, skipped, notes, passed_over
     "Answer every track of a collection from a few labels; raises `ValueError` if the labels do not allow it"
     out, folder = _check_classify(out, folder, probe, threshold, following, playlists)
     saved = load_probes(labels) if (Path(labels)/'classifier.json').is_file() else None
@@ -292,8 +292,8 @@ def _answer_all(vectors, probes, known, out, threshold, following, playlists, sa
             tracks += len(table)
             yield table
     write_tables(out, tables())
-    chosen = doubtful.chosen()
-    done = dict(out=out, tracks=tracks, report=None, next=_write_next(out, chosen, vectors, root), playlists=lists.finish() if lists else [], saved=None,
+    chosen = _with_guesses(doubtful.chosen(), probes)
+    done = dict(out=out, embeddings=vectors.store, tracks=tracks, report=None, next=_write_next(out, chosen, vectors, root), playlists=lists.finish() if lists else [], saved=None,
                 following=chosen, answers=[dict(task=t, answer=a, tracks=n) for (t, a), n in counts.items()], scores=None if again else scores_of(probes))
     if not again: done['report'] = write_answers_report(out.with_name(f'{out.stem}_report.html'), probes, chosen)
     if save:
@@ -301,8 +301,18 @@ def _answer_all(vectors, probes, known, out, threshold, following, playlists, sa
         done['saved'] = save_probes(save, vectors.embedder.encoder_, way, probes)
     return done
 
+def _with_guesses(table, probes):
+    "A table in which every answer is filled in, by what is most probable where the classifier is not sure"
+    table = table.copy()
+    for name, probe in probes.items():
+        p = table[[f'{name} p({c})' for c in probe.classes_]]
+        if answers_of[probe.type] == 'tags':
+            for c in probe.classes_: table[f'{name}.{c}'] = table[f'{name}.{c}'].fillna(p[f'{name} p({c})'].round())
+        elif len(probe.classes_): table[name] = table[name].fillna(pd.Series(probe.classes_[p.to_numpy().argmax(1)], table.index))
+    return table
+
 def _write_next(out, chosen, vectors, root):
-    "The tracks to label next as the beginning of a table of labels, with paths as the labels have them"
+    "The tracks to label next as the beginning of a table of labels: paths as the labels have them, and guesses to correct"
     if not len(chosen): return None
     path = out.with_name(f'{out.stem}_next.csv')
     there = vectors.folder is not None and root is not None

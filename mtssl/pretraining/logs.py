@@ -217,8 +217,10 @@ class MlflowLog(Log):
         self.mlflow = mlflow
 
     def open(self):
-        self.own = not os.environ.get('MLFLOW_TRACKING_URI') # set_tracking_uri sets it
-        if self.own: self.mlflow.set_tracking_uri(f"sqlite:///{(self.folder/'mlflow.db').resolve()}")
+        self.own = not os.environ.get('MLFLOW_TRACKING_URI')
+        if self.own:
+            self.mlflow.set_tracking_uri(f"sqlite:///{(self.folder/'mlflow.db').resolve()}")
+            os.environ.pop('MLFLOW_TRACKING_URI', None) # set just now; the next run has a database of its own
         if not self.mlflow.get_experiment_by_name('mtssl'): self.mlflow.create_experiment('mtssl', **self._artifacts())
         self.mlflow.set_experiment('mtssl')
         known, active = self.known('mlflow'), self.mlflow.active_run()
@@ -263,7 +265,6 @@ def sound(self: MlflowLog, name, wave, step):
 def close(self: MlflowLog):
     "End the run of the library"
     self.mlflow.end_run()
-    if self.own: os.environ.pop('MLFLOW_TRACKING_URI', None) # the next run has a database of its own
 
 def _plain(name): # as MLflow wants names
     return re.sub(r' +', ' ', re.sub(r'[^\w\-. :/]', ' ', name)).strip()

@@ -203,6 +203,52 @@ def test_telephone_and_dark(maps, open_map):
     assert page.evaluate(ground) != dark
 
 
+@pytest.fixture(scope='module')
+def sounds(tmp_path_factory):
+    "Tones of one second in two pitches, loud or soft, ten of them without labels; a table of every type of label; a model"
+    from mtssl.encoding.encoder import encoders
+    folder, rows = tmp_path_factory.mktemp('sounds'), []
+    (folder/'Music').mkdir()
+    for i in range(50):
+        high, loud = i % 2, i // 2 % 2
+        wave = (.4 if loud else .05) * np.sin(2 * np.pi * (1200 if high else 200) * (1 + i / 1000) * np.arange(rate) / rate)
+        soundfile.write(folder/f'Music/{i:02}.wav', wave, rate)
+        rows.append((f'Music/{i:02}.wav', f'album {i // 4}', 'high' if high else 'low', loud, high, 'A minor' if high else 'C major', (140 if high else 70) + i / 8))
+    with open(folder/'labels.csv', 'w', newline='') as file: csv.writer(file).writerows([('path', 'group', 'pitch', 'is.loud', 'is.high', 'key', 'bpm'), *rows[:40]])
+    encoders.make('tcn(width=16, blocks=2)').save_pretrained(folder/'model')
+    return folder
+
+
+@pytest.mark.parametrize('tasks, out, columns, lists', [
+    (['pitch', 'bpm:tempo'], 'answers.csv', 'pitch,pitch source,pitch confidence,pitch doubt,bpm,bpm source,bpm low,bpm high,bpm doubt', {'low', 'high'}),
+    (['is:multi-label', 'key:key'], 'answers.parquet', 'is.loud,is.high,is source,is doubt,key,key source,key confidence,key doubt', {'loud', 'high', 'C major', 'A minor'})], ids=['csv', 'parquet'])
+def test_classify(sounds, monkeypatch, tasks, out, columns, lists):
+    "Every type of label as a command: table, playlists, tracks to label next; then the saved classifier in place of the labels"
+    import pandas as pd
+    from typer.testing import CliRunner
+    from mtssl.app.cli import app
+    monkeypatch.chdir(sounds)
+    def classify(*words):
+        done = CliRunner().invoke(app, ['classify', 'model', *words, '--embeddings', 'vectors.parquet', '--next', '3', '--device', 'cpu', '--jobs', '1', '--json'])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+    read = pd.read_parquet if out.endswith('.parquet') else pd.read_csv
+    named = [word for task in tasks for word in ('--task', task)]
+    said = classify('labels.csv', 'Music', '--out', out, *named, '--probes', 'knn', '--playlists', f'{out} lists', '--save', f'{out} saved')
+    table, following = read(out), pd.read_csv(said['next'])
+    columns = columns.split(',')
+    answers = [c for c in columns if ' ' not in c]
+    assert [c for c in table if ' p(' not in c] == ['path', *columns]
+    assert all((table[c] == 'label').sum() == 40 for c in columns if c.endswith('source'))
+    assert {p.stem for p in (sounds/f'{out} lists').rglob('*.m3u8')} == lists and len(said['playlists']) == len(lists)
+    assert len(following) == 3 and following[answers].notna().all(axis=None) and set(following['path']) <= {f'Music/{i}.wav' for i in range(40, 50)}
+    card = (sounds/f'{out} saved/README.md').read_text()
+    assert all(f"| {task.partition(':')[0]} |" in card for task in tasks) and 'Classifier.load' in card
+    again = classify(f'{out} saved', 'Music', '--out', f'again {out}')
+    assert again['new'] == 0 and again['scores'] is None
+    pd.testing.assert_frame_equal(read(f'again {out}')[answers][40:], table[answers][40:], rtol=1e-3)
+
+
 def as_m4a(path, wave, sr):
     "AAC in MP4, as telephones and shops have it"
     import av

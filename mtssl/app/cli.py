@@ -499,6 +499,11 @@ def draw_map(model: Model,
     _show_notes(done['notes'])
     show_passed_over(done['passed_over'])
     say(f"{out}: {done['tracks']:,} tracks, {done['bytes'] / 1e6:.1f} MB; colours: {', '.join(done['columns'])}")
+    return _show_kept(done, embeddings, source)
+
+def _show_kept(done, given, source):
+    "Where the vectors are, for a command that can use them again"
+    if given is None and Path(done['embeddings']) != source: say(f"{done['embeddings']}: the vectors, which --embeddings gives to the next command")
     return done
 
 # %% ../../nbs/82_app.cli.ipynb #c1a55e01
@@ -538,7 +543,7 @@ def classify(model: Model, labels: _Labelled,
     done = classify_collection(model, labels, source, out, tasks=_named_tasks(task), root=relative_to, probe=probes, threshold=threshold, following=following,
                                playlists=playlists, save=save, embeddings=embeddings, layers=chosen_layers(layers), window=window, seed=seed,
                                device=chosen_device(device), jobs=jobs, quiet=asked.quiet)
-    return _show_answers(done)
+    return _show_kept(_show_answers(done), embeddings, source)
 
 # %% ../../nbs/82_app.cli.ipynb #c1a55e03
 def _show_answers(done):

@@ -8,6 +8,7 @@ __all__ = ['standardised', 'pca_layout', 'umap_layout', 'neighbour_table', 'musi
 # %% ../../nbs/54_embedding.maps.ipynb #5b147ab7
 import numpy as np
 import os
+import re
 from importlib.metadata import version
 from pathlib import Path
 from sklearn.decomposition import PCA
@@ -20,8 +21,8 @@ from ..core.progress import track
 from .collection import embed_collection
 from .embedder import MusicEmbedder
 from .audio_excerpts import excerpts as cut_excerpts, sound_type
-from .map_columns import folder_column, read_map_table, table_columns
-from .map_page import packed, write_map_page
+from .map_columns import folder_column, packed, read_map_table, table_columns
+from .map_page import write_map_page
 from .neighbours import Nearest, check_comparable
 from .vector_files import format_of, part_files, read_about, read_embeddings
 
@@ -106,13 +107,13 @@ def _columns(paths, folder, tables, colour):
         table = read_map_table(file, paths, folder)
         if 'title' in table: titles = [t if isinstance(t, str) and t.strip() else None for t in table['title']]
         news = table_columns(table, [c.name for c in columns])
-        first = next((len(columns) + i for i, c in enumerate(news) if c.kind == 'class' and c.name not in _technical), first)
+        first = next((len(columns) + i for kind in ('class', 'number') for i, c in enumerate(news) if c.kind == kind and not re.fullmatch(_technical, c.name)), first)
         columns += news
     names = [c.name for c in columns if c.kind != 'text']
     if colour is not None and colour not in names: raise ValueError(f'There is no colour {colour!r}; there are {", ".join(names)}.')
     return columns, [c.name for c in columns].index(colour) if colour else first, titles
 
-_technical = 'split', 'group', 'package', 'source', 'pattern', 'fold' 
+_technical = 'split|group|package|source|pattern|fold|.+ (source|confidence|doubt|low|high)'
 
 # %% ../../nbs/54_embedding.maps.ipynb #03c9bc33
 def _layouts(points, layout, seed):

@@ -63,7 +63,7 @@ def group_folds(y, # one class or one number per clip [n]
                 valid=None # bool [n], which clips are for validation; `None`: none
                 ) -> list: # pairs of row numbers, to fit and to judge: k, or one of validation clips, or none where there is too little to divide
     "Folds with the classes' proportions and whole groups, by scikit-learn"
-    y = np.asarray(y)
+    values = y = np.asarray(y)
     if valid is not None and np.any(valid) and len(set(y[~valid])) > 1:
         return [(np.flatnonzero(~valid), np.flatnonzero(valid))]
     if y.dtype.kind == 'f': y = pd.qcut(y, 5, labels=False, duplicates='drop')
@@ -73,7 +73,7 @@ def group_folds(y, # one class or one number per clip [n]
     folds = (StratifiedKFold if n == len(y) else StratifiedGroupKFold)(k, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'The least populated class', UserWarning)
-        return [(fit, judge) for fit, judge in folds.split(y, y, None if n == len(y) else groups) if len(set(y[fit])) > 1]
+        return [(fit, judge) for fit, judge in folds.split(y, y, None if n == len(y) else groups) if len(set(values[fit])) > 1]
 
 # %% ../../nbs/64_probing.probe_models.ipynb #269e8ba0
 class LinearProbe(ClassifierMixin, BaseEstimator):

@@ -3,6 +3,7 @@
     python tools/execute.py                 # every notebook
     python tools/execute.py nbs/11_music.audio.ipynb nbs/index.ipynb
     python tools/execute.py --downloads nbs/real_music.ipynb    # also its cells with `#| notest`, which need what `mtssl fetch` brings
+    python tools/execute.py --fold          # run nothing, only fold the hidden cells of every notebook
 
 Cells that are left out keep the outputs they have.
 
@@ -96,6 +97,12 @@ def execute(path):
 if __name__ == '__main__':
     root = Path(__file__).resolve().parent.parent
     sys.path.insert(0, str(root))
-    paths = [Path(p).resolve() for p in sys.argv[1:] if p != '--downloads'] or sorted((root / 'nbs').rglob('*.ipynb'))
+    paths = [Path(p).resolve() for p in sys.argv[1:] if p[:2] != '--'] or sorted((root / 'nbs').rglob('*.ipynb'))
+    if '--fold' in sys.argv:
+        for path in paths:
+            nb = read_nb(path)
+            fold(nb)
+            write_nb(nb, path)
+        sys.exit()
     errors = [e for e in map(execute, paths) if e]
     sys.exit('\n'.join(errors) or None)

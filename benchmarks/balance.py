@@ -105,7 +105,7 @@ if __name__ == '__main__':
     corpus, labelled = data(args.out, args)
     train(args.out, corpus, args)
     rows = features(args.out, corpus, labelled, args)
-    results = [r for name, x in track(rows.items(), 'probe') for r in probe_all({name: x}, labelled)]
+    results = [r for name, x in track(rows.items(), 'probe') for r in probe_all({name: x}, labelled, quiet=True)]
     of = {name: [r for r in results if r.features == name] for name in rows}
     differences = [dict(features=n, **{k: round(getattr(paired_difference(of[n], of['equal']), k), 5) for k in ('value', 'low', 'high')}) for n in [*args.weightings[1:], alone]]
     plan = {k: v for k, v in vars(args).items() if k not in ('out', 'json')} | dict(workers=workers, bs=16, seconds=6.)

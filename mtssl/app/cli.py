@@ -637,7 +637,7 @@ def probe(model: Model,
     peers, labelled = _peers(beside), _open_set(dataset, strict)
     rows = encoder_features(model, labelled, chosen, window, cache=out and out/'embeddings', device=device,
                             quiet=asked.quiet) | _peer_rows(peers, labelled)
-    results = probe_amounts(rows, labelled, amounts=shares, probe='linear' if tuned else probe)
+    results = probe_amounts(rows, labelled, amounts=shares, probe='linear' if tuned else probe, quiet=asked.quiet)
     if tuned: results += _finetuned(model, labelled, shares, device)
     scores = save_results(results, out) if out else scores_table(results)
     metrics = ', '.join(dict.fromkeys(scores['metric']))

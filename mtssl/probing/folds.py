@@ -30,10 +30,10 @@ def probe_folds(features: dict, # as for `probe_all`
                ) -> list: # `ProbeResult`s, as `probe_all` gives them
     "`probe_all` on every fold, the predictions put together; on the set's own split where its table has no column `fold`"
     table = getattr(dataset, 'table', dataset)
-    if 'fold' not in table: return probe_all(features, dataset, tasks, probe, amount=amount, seed=seed)
+    if 'fold' not in table: return probe_all(features, dataset, tasks, probe, amount=amount, seed=seed, quiet=True)
     numbers = table['fold'].to_numpy()
     of_fold = lambda k: probe_all(features, table.assign(split=fold_splits(numbers, k, numbers.max() + 1)), tasks, probe,
-                                  amount=amount, seed=seed)
+                                  amount=amount, seed=seed, quiet=True)
     return join_folds([r for k in range(numbers.max() + 1) for r in of_fold(k)])
 
 def judged_groups(table: pd.DataFrame # of a labelled set

@@ -17,6 +17,7 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from ..core.checks import Limit, check_numbers
+from ..core.progress import track
 from .labelled import LabelledSet, Task, check_table, check_task, task_types
 from .metrics import ScoreInterval, bootstrap_weights, metrics, score_interval
 from .probe_models import make_probe
@@ -215,16 +216,16 @@ def probe_all(features: dict, # name -> float [n, D], or a list of such (repetit
               probe='linear', # the kind of probe
               *,
               amount=1., # of labels to learn from: a share in (0, 1], or text such as `'5 per class'`
-              seed: int = 0 # of folds, weights and the draw of labels
+              seed: int = 0, # of folds, weights and the draw of labels
+              quiet: bool = False # no progress bar
              ) -> list: # `ProbeResult`s, by features, then repetition, then task
     "`probe` for every matrix and task"
     table = getattr(dataset, 'table', dataset)
     tasks = [resolve_task(dataset, task)[1] for task in (list(dataset.tasks) if tasks is None else tasks)]
-    results = []
-    for name, group in features.items():
-        for repetition, matrix in enumerate(group if isinstance(group, (list, tuple)) else [group]):
-            results += [_probe(matrix, table, task, probe, name=name, repetition=repetition, amount=amount, seed=seed) for task in tasks]
-    return results
+    fits = [(name, repetition, matrix, task) for name, group in features.items()
+            for repetition, matrix in enumerate(group if isinstance(group, (list, tuple)) else [group]) for task in tasks]
+    return [_probe(matrix, table, task, probe, name=name, repetition=repetition, amount=amount, seed=seed)
+            for name, repetition, matrix, task in track(fits, 'probe', quiet=quiet)]
 
 _probe = probe # where an argument has the name of the function
 
@@ -292,18 +293,19 @@ def probe_amounts(features: dict, # as for `probe_all`
                   probe='linear', # the kind of probe
                   *,
                   draws: int = 3, # repetitions with other clips, unless all are taken
-                  seed: int = 0 # of the first draw
+                  seed: int = 0, # of the first draw
+                  quiet: bool = False # no progress bar
                  ) -> list: # `ProbeResult`s; the draws are repetitions
     "The curve over the amount of labels: `probe_all` on a few clips, on more clips, on all of them"
     if not len(amounts := [amounts] if isinstance(amounts, (str, float, int)) else amounts):
         raise ValueError("amounts=() asks for no amount of labels; give one or more, such as (.1, 1).")
     check_numbers(dict(draws=Limit(1, 1000, whole=True)), draws=draws, seed=seed)
-    results = []
-    for amount in amounts:
-        for draw in range(1 if amount_name(amount) == 'all' else draws):
-            for r in probe_all(features, dataset, tasks, probe, amount=amount, seed=seed + draw):
-                r.repetition = draw + r.repetition * draws
-                results.append(r)
+    drawn = [(amount, draw) for amount in amounts for draw in range(1 if amount_name(amount) == 'all' else draws)]
+    several, results = len(drawn) > 1, []
+    for amount, draw in track(drawn, 'probe', quiet=quiet or not several):
+        for r in probe_all(features, dataset, tasks, probe, amount=amount, seed=seed + draw, quiet=quiet or several):
+            r.repetition = draw + r.repetition * draws
+            results.append(r)
     return results
 
 # %% ../../nbs/65_probing.probes.ipynb #f32b7978

@@ -140,6 +140,13 @@ def chromium(*flags):
         started.close()
 
 
+def flaws(page):
+    "What axe-core finds wrong with a page, as texts"
+    import axe_playwright_python
+    page.evaluate((Path(axe_playwright_python.__file__).parent/'axe.min.js').read_text(encoding='utf-8'))
+    return page.evaluate("axe.run({resultTypes: ['violations']}).then(r => r.violations.map(v => `${v.id}: ${v.nodes[0].html.slice(0, 200)}`))")
+
+
 @pytest.fixture
 def undrawn(monkeypatch):
     "Runs that end without the drawings of their reports, which cost more than a short training and are looked at by other tests"

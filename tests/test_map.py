@@ -2,13 +2,13 @@
 
 The browser is `MTSSL_BROWSER` (a failure if it is not there), else `chromium` or `google-chrome` on PATH; without one, its tests are skipped.
 """
-import base64, csv, io, json, re
+import base64, csv, io, itertools, json, re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import chromium, mtssl
+from conftest import chromium, flaws, mtssl
 
 rate = 16_000
 
@@ -199,8 +199,9 @@ def test_telephone_and_dark(maps, open_map):
     page.wait_for_timeout(300)
     page.touchscreen.tap(*spot(page, '06 song'))
     page.wait_for_function(playing)
+    assert not (found := flaws(page)), found
     page.locator('#theme').click()
-    assert page.evaluate(ground) != dark
+    assert page.evaluate(ground) != dark and not (found := flaws(page)), found
 
 
 @pytest.fixture(scope='module')
@@ -249,6 +250,40 @@ def test_classify(sounds, monkeypatch, tasks, out, columns, lists):
     pd.testing.assert_frame_equal(read(f'again {out}')[answers][40:], table[answers][40:], rtol=1e-3)
 
 
+def read_report(browser, path):
+    "A report on a phone in the dark: axe-core finds nothing wrong, the page is not wider than the screen, and the first column of a table that scrolls stays"
+    context = browser.new_context(viewport=dict(width=390, height=844), color_scheme='dark')
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert not (found := flaws(page)), found
+    assert page.evaluate('document.scrollingElement.scrollWidth') <= 390
+    dark = page.evaluate('getComputedStyle(document.body).backgroundColor')
+    assert max(map(int, re.findall(r'\d+', dark)[:3])) < 60 and not re.search(r'alt="(figure)?"', path.read_text())
+    moved = page.evaluate("""() => [...document.querySelectorAll('.scroll')].filter(t => t.scrollWidth > t.clientWidth + 20).map(t => {
+        const cell = t.querySelector('td'), place = () => cell.getBoundingClientRect().left, before = place()
+        t.scrollLeft = 20
+        return [place() - before, getComputedStyle(cell).backgroundColor] })""")
+    assert moved and all(abs(by) < 1 and colour == dark for by, colour in moved), moved
+    context.close()
+
+
+def test_run_report(browser, tmp_path):
+    "The page of a run, drawn from files like those of a run"
+    from mtssl.pretraining.run_report import report_run
+    names = {'mfcc': .8, 'clip(spectral_contrast)': .3, 'tempogram(rate=40)': .01}
+    history = dict(epoch=[1, 2], step=[10, 20], train_loss=[3., 2.], valid_loss=[3., 2.], r2=[.2, .4])
+    for name, r2 in names.items(): history |= {f'{name}.{kind}': [v / 2, v] for kind, v in dict(loss=1 - r2, r2=r2, weight=1., share=.3, norm=.1).items()}
+    settings = dict(bs=8, seconds=3., silence=-60., workers=','.join(names), epochs=2)
+    config = dict(settings=settings, source='music', encoder=dict(name='tcn', arguments={}), versions=dict(mtssl='0.1.0'), parameters=dict(encoder=10, workers=10),
+                  data=dict(name='music', tracks=40, hours=2.5, silent=9, left_out={'damaged': 3}))
+    write = lambda name, rows: (tmp_path/name).write_text('\n'.join(','.join(map(str, row)) for row in rows))
+    write('history.csv', [history, *zip(*history.values())])
+    write('cosines.csv', [('epoch', 'worker', 'other', 'cosine'), *((2, a, b, .1) for a, b in itertools.combinations(names, 2))])
+    write('times.csv', [('epoch', 'seconds', 'device'), (1, 9, 'cpu'), (2, 9, 'cpu')])
+    (tmp_path/'config.json').write_text(json.dumps(config))
+    read_report(browser, report_run(tmp_path))
+
+
 def as_m4a(path, wave, sr):
     "AAC in MP4, as telephones and shops have it"
     import av
@@ -283,6 +318,7 @@ def test_three_commands(installed, browser, tmp_path):
     assert np.mean([rows[p]['pace'] == quick[p] for p in paths[40:]]) >= .75, 'the model of the package does not tell quick from slow'
     assert following and set(following) <= set(paths[40:])
 
+    read_report(browser, tmp_path/said['report'])
     page = browser.new_context(viewport=dict(width=1280, height=800)).new_page()
     page.set_default_timeout(60_000)
     page.goto((tmp_path/'map.html').as_uri())

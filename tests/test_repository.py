@@ -1,5 +1,5 @@
 """What is made from the notebooks is up to date, and the notebooks are fit to be kept and shown."""
-import ast, configparser, json, re, sys
+import ast, base64, configparser, json, re, struct, sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +98,20 @@ def test_outputs(path):
         if 'Traceback (most recent call last)' in shown: fail(f'{path} prints a traceback; show the message alone.')
         found = elsewhere.search(shown)
         if found: fail(f'{path} shows a path of the machine it ran on, {found[1]}; show it relative to a folder.')
+
+
+@each_notebook
+def test_sharp(path):
+    "Figures have two pixels per CSS pixel, of which an inch has 72, and hidden cells are folded"
+    for cell in code_cells(path):
+        for out in cell.get('outputs', []):
+            if not (png := text(out.get('data', {}).get('image/png', ''))): continue
+            png = base64.b64decode(png)
+            at = png.find(b'pHYs')
+            dots = struct.unpack('>I', png[at + 4:at + 8])[0] * .0254 if at > 0 else 72
+            if dots < 143: fail(f'{path}: the figure of cell {cell["id"]} has {dots:.0f} pixels per inch; tools/execute.py makes 144, unless the notebook sets figure.dpi or saves a picture of its own.')
+        if re.search(r'^#\| *hide\b', text(cell['source']), re.M) and not cell['metadata'].get('jupyter', {}).get('source_hidden'):
+            fail(f'{path}: the hidden cell {cell["id"]} is open; run tools/execute.py --fold {path}.')
 
 
 @each_notebook

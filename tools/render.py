@@ -160,7 +160,7 @@ def one_head(table):
 
 
 def tables(soup, title):
-    "Tables scroll within themselves; columns of numbers stand to the right; every table has a name of its own"
+    "Tables scroll within themselves, by keyboard too, under a first column that stays; columns of numbers stand to the right; every table has a name of its own"
     for style in soup.select('style'): style.decompose()
     for k, table in enumerate(soup.select('table'), 1):
         for cell in table.select('[style], [align]'): del cell['style'], cell['align']
@@ -171,14 +171,16 @@ def tables(soup, title):
         one_head(table)
         rows = grid(table)
         heads, below = [r for head, r in rows if head], [r for head, r in rows if not head]
+        for _, row in rows:
+            if row and not row[0].get('colspan'): row[0]['class'] = 'first'  # stays where the table scrolls
         for k_column in range(min(map(len, below), default=0)):
             column = [row[k_column] for row in below]
             texts = [c.get_text(strip=True) for c in column]
             if all(c.name == 'td' for c in column) and any(texts) and all(number.fullmatch(t) for t in texts):
-                for cell in column + [row[k_column] for row in heads if len(row) > k_column]: cell['class'] = 'number'
+                for cell in column + [row[k_column] for row in heads if len(row) > k_column]: cell['class'] = 'number first' if k_column == 0 else 'number'
         heading = table.find_previous(['h2', 'h3', 'h4'])
         name = f'Table {k}: {plain(heading) if heading else title}'
-        table.wrap(soup.new_tag('div', attrs={'class': 'table', 'role': 'region', 'aria-label': name}))
+        table.wrap(soup.new_tag('div', attrs={'class': 'table', 'role': 'region', 'aria-label': name, 'tabindex': '0'}))
 
 
 def figures(soup, folder, title):
@@ -217,6 +219,7 @@ def levels(soup):
 def code(soup):
     "Code to be copied in a box of its own"
     for block in soup.select('pre'):
+        block['tabindex'] = '0'  # it may scroll; site.js takes it from those that do not
         if block.find_parent(class_=['symbol', 'output']): continue
         box = block.parent if 'sourceCode' in block.parent.get('class', ()) else block.wrap(soup.new_tag('div'))
         box['class'] = [*box.get('class', ()), 'code']

@@ -80,7 +80,6 @@ function mark() {
     }
     ring(c, 9, strong, 2.5)
   }
-  if (state.hover >= 0 && state.hover !== c) ring(state.hover, 5, strong, 1.5)
   marks.data = m
   links.data = l
 }
@@ -319,10 +318,10 @@ function tip(i) {
   if (i === state.hover) return
   state.hover = i
   stage.style.cursor = i >= 0 ? 'pointer' : ''
-  mark()
-  $('tip').hidden = i < 0
+  $('tip').hidden = $('ring').hidden = i < 0
   if (i < 0) return
   const value = valueOf(state.column, i), [x, y] = pixelOf(i), {w} = box()
+  Object.assign($('ring').style, {left: `${x}px`, top: `${y}px`, width: `${glyph.size.value + 5}px`, height: `${glyph.size.value + 5}px`}) // not drawn by WebGL, which would draw all points again
   $('tip').replaceChildren(element('span', titles[i]), element('small', value === undefined ? folderOf(data.names[i]) : `${state.column.name}: ${value}`))
   $('tip').style.left = x > w / 2 ? '' : `${x + 14}px`
   $('tip').style.right = x > w / 2 ? `${w - x + 14}px` : ''
@@ -438,7 +437,7 @@ async function begin() {
     change(chosen, true)
     points.selected.indices = []
   })
-  figure.x_range.change.connect(resize)
+  figure.x_range.change.connect(() => { tip(-1); resize() })
   let last = box()
   new ResizeObserver(() => {
     const {w, h} = box(), x = figure.x_range, y = figure.y_range

@@ -9,6 +9,7 @@ __all__ = ['as_html', 'Drawing', 'Picture', 'Facts', 'Folded', 'write_report', '
 import base64
 import html
 import io
+import itertools
 import matplotlib as mpl
 import pandas as pd
 import re
@@ -156,11 +157,12 @@ def write_report(path, # of the HTML file
                 ) -> Path: # of the file
     "Write `parts` as one self-contained HTML page"
     path, title = Path(path), html.escape(title)
-    body = '\n'.join(map(as_html, parts))
+    numbers = itertools.count(1)
+    body = re.sub('(?<=aria-label="table)(?=")', lambda _: f' {next(numbers)}', '\n'.join(map(as_html, parts)))
     head = ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f'<title>{title}</title><style>{_style}</style></head>\n')
-    page = f'{head}<body><h1>{title}</h1>\n{body}\n</body></html>\n'
+    page = f'{head}<body><main><h1>{title}</h1>\n{body}\n</main></body></html>\n'
     write_atomically(path, lambda part: part.write_text(page, encoding='utf-8'))
     return path
 

@@ -135,7 +135,7 @@ def _begun_settings(out, device): # of a run that is to go on: its config, and i
     return config, settings
 
 # %% ../../nbs/46_pretraining.runs.ipynb #bab80a9d
-def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=None, start=None, asked={}):
+def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=None, start=None, asked=None):
     s, out = settings, save.folder
     if stream: opened = _open_stream(source, s, device, jobs)
     else: opened = _open_crops(source, out, s, device, jobs, quiet, on_corpus)
@@ -149,7 +149,7 @@ def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=Non
     if on_first((out/'checkpoints'/'last.pt').exists): save.load()
     else:
         taken = {} if start is None else dict(start=_absolute(start), taken=take_over(learn.model, start))
-        on_first(lambda: _write_config(out, s, learn, **opened.facts, **taken, **{k: v for k, v in asked.items() if v}))
+        on_first(lambda: _write_config(out, s, learn, **opened.facts, **taken, **{k: v for k, v in (asked or {}).items() if v}))
         if taken and not quiet: print(taken_in_words(**taken))
     if not quiet: print(_describe(learn, opened.words))
     if save.start > s.epochs: raise FileProblem(f'{out}/checkpoints/last.pt is of epoch {save.start}, and the run has {s.epochs}.')

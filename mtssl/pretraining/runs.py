@@ -71,7 +71,7 @@ def pretrain(
         chosen = on_first(lambda: _chosen_settings(start, settings, device))
         with _writing(save.folder, begins=True):
             asked = dict(log=log, keep_every=keep_every, save_every=save_every)
-            return _run(source, save, chosen, stream, [*logs, *cbs], device, jobs, quiet or rank() > 0, on_corpus, start, asked)
+            return _run(source, save, chosen, stream, [*logs, *cbs], device, jobs, quiet or rank() > 0, on_corpus, start=start, asked=asked)
 
 # %% ../../nbs/46_pretraining.runs.ipynb #cbb725c4
 def _chosen_settings(start, given, device): # raises ValueError
@@ -108,14 +108,13 @@ def resume(
     "Continue a run where its last checkpoint was written, with its own settings; a finished one as it is; raises `ValueError` for no run"
     with joined(device) as device:
         config, settings = on_first(lambda: _begun_settings(Path(out), device))
-        had = lambda name, now: config.get(name) if now is None else now
-        keep_every = had('keep_every', keep_every) or 0
-        check_numbers(keep_every=keep_every, jobs=jobs)
-        save = SaveRun(out, keep_every, seconds_of(had('save_every', save_every)))
+        asked = {k: config.get(k) if now is None else now for k, now in dict(log=log, keep_every=keep_every, save_every=save_every).items()}
+        check_numbers(keep_every=asked['keep_every'] or 0, jobs=jobs)
+        save = SaveRun(out, asked['keep_every'] or 0, seconds_of(asked['save_every']))
         source = save.folder/'corpus' if (save.folder/'corpus').exists() else config['source']
-        logs = make_logs(had('log', log), out)
+        logs = make_logs(asked['log'], out)
         with _writing(save.folder):
-            return _run(source, save, settings, config.get('stream', False), [*logs, *cbs], device, jobs, quiet or rank() > 0, start=config.get('start'))
+            return _run(source, save, settings, config.get('stream', False), [*logs, *cbs], device, jobs, quiet or rank() > 0, start=config.get('start'), asked=asked)
 
 _make_room = 'make room, and resume the run, or begin it again where it has no checkpoint yet'
 
@@ -135,7 +134,7 @@ def _begun_settings(out, device): # of a run that is to go on: its config, and i
     return config, settings
 
 # %% ../../nbs/46_pretraining.runs.ipynb #bab80a9d
-def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=None, start=None, asked=None):
+def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=None, *, start, asked):
     s, out = settings, save.folder
     if stream: opened = _open_stream(source, s, device, jobs)
     else: opened = _open_crops(source, out, s, device, jobs, quiet, on_corpus)
@@ -149,7 +148,7 @@ def _run(source, save, settings, stream, cbs, device, jobs, quiet, on_corpus=Non
     if on_first((out/'checkpoints'/'last.pt').exists): save.load()
     else:
         taken = {} if start is None else dict(start=_absolute(start), taken=take_over(learn.model, start))
-        on_first(lambda: _write_config(out, s, learn, **opened.facts, **taken, **{k: v for k, v in (asked or {}).items() if v}))
+        on_first(lambda: _write_config(out, s, learn, **opened.facts, **taken, **{k: v for k, v in asked.items() if v}))
         if taken and not quiet: print(taken_in_words(**taken))
     if not quiet: print(_describe(learn, opened.words))
     if save.start > s.epochs: raise FileProblem(f'{out}/checkpoints/last.pt is of epoch {save.start}, and the run has {s.epochs}.')

@@ -12,6 +12,7 @@ import pandas as pd
 from collections import Counter
 from fastcore.basics import patch
 from scipy.stats import false_discovery_control, t as student
+from textwrap import fill
 
 # %% ../../nbs/70_studies.comparison.ipynb #fa93f904
 def _is_mean(task): return task == 'mean' or task.startswith('mean of ')
@@ -258,7 +259,7 @@ def plot_heat(summary: pd.DataFrame # from `Comparison.summary`
         dark = (value.iat[i, j] - low.iloc[j]) < .6 * (high.iloc[j] - low.iloc[j])
         ax.text(j, i, f'{value.iat[i, j]:.3f}', ha='center', va='center', fontsize=7,
                 color='white' if dark else 'black')
-    titles = [f'{t}\n{m}' for t, m in summary.drop_duplicates('task')[['task', 'metric']].values]
+    titles = [f'{fill(t, 14)}\n{m}' for t, m in summary.drop_duplicates('task')[['task', 'metric']].values]
     ax.set_xticks(range(len(tasks)), titles, fontsize=7)
     ax.set_yticks(range(len(names)), names, fontsize=7)
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False)

@@ -130,7 +130,7 @@ def test_one_process_at_a_time(corpus, tmp_path):
     finally: process.kill()
     assert process.returncode == -signal.SIGKILL and where(tmp_path/'killed') == (1, 2)
     resume(tmp_path/'killed', device='cpu', quiet=True)
-    pretrain(corpus, tmp_path/'whole', device='cpu', quiet=True, **given)
+    pretrain(corpus, tmp_path/'whole', device='cpu', quiet=True, save_every=1e-9, **given)
     names = {p.relative_to(tmp_path/'whole') for p in (tmp_path/'whole').rglob('*') if p.is_file()}
     assert {p.relative_to(tmp_path/'killed') for p in (tmp_path/'killed').rglob('*') if p.is_file()} == names
     last = [content_digest(torch.load(tmp_path/run/'checkpoints'/'last.pt', weights_only=True)) for run in ('whole', 'killed')]

@@ -76,7 +76,7 @@ def test_index(site, index):
 def test_tables(site):
     "The first column of scores is the mean, and figures are sharp: more pixels than they take"
     html = (site/'studies.findings.html').read_text(encoding='utf-8')
-    assert re.search(r'<th[^>]*>mean</th>\s*<th[^>]*>instrument</th>', html)
+    assert re.search(r'<th[^>]*>mean</th>\s*<th[^>]*>mean of synthesised</th>', html)
     picture = re.search(r'<img[^>]*src="(index_files/1.png)"[^>]*>', (site/'index.html').read_text(encoding='utf-8'))
     width = int(re.search(r' width="(\d+)"', picture[0])[1])
     assert int.from_bytes((site/picture[1]).read_bytes()[16:20], 'big') >= 1.9 * width

@@ -3,9 +3,9 @@
     mtssl study answer --root DATA --out runs/answer    # decodes the sets; its cells are not needed, Ctrl-C ends it
     python benchmarks/pooling.py runs/answer --models mtssl-base mtssl-tiny --csv nbs/pooling.csv
 
-Every clip of the study's labelled sets that is not for tests is described once, by five statistics over time of every layer: mean,
-deviation, maximum, and the mean size of the change from frame to frame and over eight frames. Choices of layers and statistics are then
-judged by a linear probe in five folds by group, each on the same clips.
+Every clip of the study's labelled sets is described once, by five statistics over time of every layer: mean, deviation, maximum, and the
+mean size of the change from frame to frame and over eight frames. Choices of layers and statistics are then judged on the clips that are
+not for tests, by a linear probe in five folds by group.
 """
 import argparse
 from pathlib import Path
@@ -18,14 +18,13 @@ from mtssl.encoding.encoder import Encoder
 from mtssl.studies.jobs import open_sets
 from shipped import alone, validated
 
-statistics = 'mean', 'deviation', 'maximum', 'change', 'change over 8 frames'
 ways = {'mean': [0], 'mean, deviation': [0, 1], 'mean, deviation, maximum': [0, 1, 2], 'mean, deviation, change': [0, 1, 3],
         'mean, deviation, maximum, change': [0, 1, 2, 3], 'mean, deviation, both changes': [0, 1, 3, 4]}
 
 
 @torch.no_grad()
 def described(encoder, wave): # [L][5, D]
-    "Statistics over time of every layer for one clip"
+    "Statistics over time of every layer for one clip, in the order that `ways` counts them"
     def of(x): # [D, N]
         change = lambda lag: (x[:, lag:] - x[:, :-lag]).abs().mean(1) if x.shape[1] > lag else torch.zeros(len(x))
         return torch.stack([x.mean(1), x.var(1, correction=0).add(1e-6).sqrt(), x.amax(1), change(1), change(8)])

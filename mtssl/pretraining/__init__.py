@@ -1,2 +1,2 @@
 """Views, workers, weightings and training; importing any room registers all workers and weightings."""
-from . import floors, gradient_weighting, teacher
+from . import gradient_weighting, teacher

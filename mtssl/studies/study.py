@@ -95,10 +95,11 @@ def points_table(lines, draws, study: Study) -> pd.DataFrame:
 # %% ../../nbs/73_studies.study.ipynb #35b1b385
 def _rivals(comparison, study):
     "Pre-trained row -> the rows it is compared with"
-    base = ', '.join(study.baseline[k] for k in ('encoder', 'workers', 'weighting'))
+    base = lambda encoder: ', '.join([encoder, study.baseline['workers'], study.baseline['weighting']])
     rows = comparison.row_choices().reset_index()
     random = dict(rows.loc[rows['kind'] == 'random', ['encoder', 'features']].values)
-    return {r.features: [x for x in (base, random.get(r.encoder), row_titles['handcrafted']) if x in comparison.rows]
+    return {r.features: [x for x in dict.fromkeys([base(study.baseline['encoder']), base(r.encoder), random.get(r.encoder), row_titles['handcrafted']])
+                         if x in comparison.rows]
             for r in rows.itertuples() if r.kind == 'pre-trained'}
 
 def study_tables(study: Study, out: Path) -> dict: # name -> table

@@ -141,7 +141,7 @@ def check(args):
     if not (table['same'].max() < 1e-3 and (table['own'] / table['largest']).max() < 1e-3): sys.exit('It is not the original.')
 
 
-def real_time(describe, rate, seconds=60, repeats=3):
+def real_time(describe, rate, seconds=60, repeats=10):
     "How many seconds of sound are described in one of CPU time at one thread, at best; decoding apart"
     rng, spent = np.random.default_rng(0), []
     t = np.arange(seconds * rate) / rate

@@ -83,7 +83,7 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('study', type=Path, help='folder of the study `answer`')
     parser.add_argument('--csv', type=Path, required=True)
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='of which seeds')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='of which seeds')
     parser.add_argument('--jobs', type=int, default=2)
     args = parser.parse_args()
     study = read_study('answer', '.')

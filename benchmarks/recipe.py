@@ -4,8 +4,8 @@
     python benchmarks/recipe.py runs/answer --out runs/recipe --csv nbs/recipe.csv
 
 One thing at a time is moved from the study's own settings (tcn:small, workers `music`, equal weights, 1,000 steps), with the number of
-epochs that makes the CPU time about equal; some changes are rows of the study itself. Every run is judged on the clips of all sets that are not for tests, by a linear probe in five
-folds by group. Runs are kept in `--out`, and go on where they were stopped.
+epochs that makes the CPU time about equal; some changes are rows of the study itself. Every run is judged on the clips of all sets that
+are not for tests, by a linear probe in five folds by group. Runs are kept in `--out`, and go on where they were stopped.
 """
 import argparse
 from pathlib import Path

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from joblib import Parallel, delayed
 from mtssl.embedding.embedding import layer_slices
 from mtssl.encoding.encoder import Encoder, encoders
-from mtssl.probing.baselines import embed_set, handcrafted, row_titles, untrained
+from mtssl.probing.baselines import embed_set, handcrafted, row_titles
 from mtssl.studies.jobs import load_job, open_music, open_sets, probe_cell, save_job
 from mtssl.studies.plan import read_study
 from mtssl.studies.study import comparison_at
+from shipped import alone, calibrated
 
 facts = ['features', 'kind', 'encoder', 'workers', 'weighting', 'seed', 'step']
 own = 'linear, first, middle and last layer'
@@ -34,9 +34,8 @@ def vectors_of(job, line, study, folder):
     sets = open_sets(folder)
     if line['kind'] == 'baseline': return {n: handcrafted(s.waves(), sr=s.load.sr, bs=8)['handcrafted'] for n, s in sets.items()}, slice(None)
     if line['kind'] == 'random':
-        corpus, s = open_music(study, folder), study.settings
-        waves = [corpus[i][:round(s.seconds * s.sr)].copy() for i in range(min(256, len(corpus)))]
-        encoder = untrained(encoders.make(study.encoders[line['encoder']], sr=s.sr).config, waves, seed=line['seed'])
+        config = encoders.make(study.encoders[line['encoder']], sr=study.settings.sr).config
+        encoder = calibrated(config, line['seed'], study, open_music(study, folder))
     else: encoder = Encoder.from_pretrained(job, device='cpu')
     *_, last = layer_slices(encoder).values()
     return {n: embed_set(encoder, s, bs=8, quiet=True) for n, s in sets.items()}, last
@@ -46,7 +45,6 @@ def judge_again(job, line, study, folder):
     "One row and seed by all other ways, kept beside its job"
     kept = job/f"other ways {line['seed']}"
     if (kept/'lines.csv').exists(): return
-    torch.set_num_threads(1)
     sets, (vectors, last) = open_sets(folder), vectors_of(job, line, study, folder)
     def by(way, probe, last_alone):
         x = {n: v[:, last] for n, v in vectors.items()} if last_alone else vectors
@@ -91,5 +89,5 @@ if __name__ == '__main__':
     lines_of = lambda job: load_job(job)[0].reindex(columns=facts).drop_duplicates(['features', 'seed'], keep='last')
     work = [(job, line, study, args.study) for job in finished for line in lines_of(job).to_dict('records')
             if line['seed'] in args.seeds and (line['kind'] != 'baseline' or line['features'] == row_titles['handcrafted'])]
-    Parallel(args.jobs)(delayed(judge_again)(*w) for w in work)
+    Parallel(args.jobs)(delayed(alone)(judge_again, *w) for w in work)
     table(study, *judged(study, args.study)).to_csv(args.csv, index=False)

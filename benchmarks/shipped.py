@@ -37,10 +37,10 @@ def alone(function, *args):
     return function(*args)
 
 
-def calibrated(name, seed, study, corpus):
-    "The architecture of a model, random-initialised"
+def calibrated(config, seed, study, corpus):
+    "The architecture that a config describes, random-initialised"
     waves = [corpus[i][:round(study.settings.seconds * corpus.sr)].copy() for i in range(min(256, len(corpus)))]
-    return untrained(Encoder.from_pretrained(name, device='cpu').config, waves, seed=seed)
+    return untrained(config, waves, seed=seed)
 
 
 def probed(study, sets, features, title, kind, seeds):
@@ -61,7 +61,8 @@ def judge_hand(study, folder):
 def judge_model(name, seed, study, folder):
     "The row of a model of the package (seed: None), or of its architecture, random-initialised"
     sets = open_sets(folder)
-    encoder = Encoder.from_pretrained(name, device='cpu') if seed is None else calibrated(name, seed, study, open_music(study, folder))
+    encoder = Encoder.from_pretrained(name, device='cpu')
+    if seed is not None: encoder = calibrated(encoder.config, seed, study, open_music(study, folder))
     features = {n: embed_set(encoder, s, bs=8, quiet=True) for n, s in sets.items()}
     if seed is None: return probed(study, sets, features, name, 'pre-trained', range(3))
     return probed(study, sets, features, f'{name}, random-initialised', 'random', [seed])

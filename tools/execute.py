@@ -10,6 +10,8 @@ Cells that are left out keep the outputs they have.
 Outputs are kept because the documentation site shows them. Warnings on standard error are not: they
 belong to the machine that ran the notebook, not to the lesson. Cells with `#| exec_doc` keep none: the site runs them anew.
 
+Tables show the whole text of a cell, whether the notebook imports fastai, which sees to that, or not.
+
 Figures have two pixels per CSS pixel, so that they are sharp on every screen, and a palette of colours, so that they stay small.
 A cell with `#| hide` is folded in JupyterLab and VS Code: a reader sees the lesson, and one click opens the test.
 """
@@ -79,6 +81,7 @@ def execute(path):
     shell = CaptureShell(path, mpl_format='png')
     shell._cell_idx = None
     shell._run(f"import matplotlib; matplotlib.rcParams['figure.dpi'] = {dots}; matplotlib.rcParams['savefig.dpi'] = {dots}")
+    shell._run("import pandas; pandas.set_option('display.max_colwidth', 600)")
     try:
         with working_directory(path.parent): shell.run_all(nb, exc_stop=True, preproc=lambda c: skip.get(c.id, True))
     except Exception: return shell.prettytb(fname=path)

@@ -109,7 +109,7 @@ def gflop(name):
 def field(name, longest=16):
     "Seconds of sound that one frame depends on, measured on a narrow encoder of the same reach; 'clip' for all of the clip"
     torch.manual_seed(0)
-    encoder = encoders.make({'tcn': 'tcn(width=16)'}.get(name, f'{name}:tiny' if 'tiny' in encoders[name].sizes else name))
+    encoder = encoders.make({'tcn': 'tcn(width=16)', 'tcn2d': 'tcn2d(width=16)'}.get(name, f'{name}:tiny' if 'tiny' in encoders[name].sizes else name))
     seconds = 1
     while (found := encoder.receptive_field(seconds)) > .7 * seconds:
         if seconds >= longest: return 'clip'

@@ -1,11 +1,12 @@
 """Which single change to the recipe of the package's models makes a better encoder? On clips that are not for tests.
 
-    mtssl study answer --root DATA --out runs/answer
+    mtssl study answer --root DATA --out runs/answer    # makes the music and decodes the sets; its cells are not needed, Ctrl-C ends it
     python benchmarks/recipe.py runs/answer --out runs/recipe --csv nbs/recipe.csv
 
 One thing at a time is moved from the study's own settings (tcn:small, workers `music`, equal weights, 1,000 steps), with the number of
-epochs that makes the CPU time about equal; some changes are rows of the study itself. Every run is judged on the clips of all sets that
-are not for tests, by a linear probe in five folds by group. Runs are kept in `--out`, and go on where they were stopped.
+epochs that makes the CPU time about equal. The second round puts what led the first together, and the third makes it longer. Every run is
+judged on the clips of all sets that are not for tests, by a linear probe in five folds by group. Runs are kept in `--out`, and go on where
+they were stopped.
 """
 import argparse
 from pathlib import Path
@@ -14,8 +15,9 @@ import pandas as pd
 import torch
 import torch.nn as nn
 from joblib import Parallel, delayed
-from mtssl.encoding.convolutional import TCN
+from mtssl.encoding.convolutional import TCN, TCN2d
 from mtssl.encoding.encoder import Encoder, encoders
+from mtssl.features.analysis import Analysis
 from mtssl.pretraining.runs import pretrain, resume
 from mtssl.pretraining.workers import worker_sets
 from mtssl.probing.baselines import embed_set
@@ -24,55 +26,63 @@ from mtssl.studies.plan import read_study
 from shipped import alone, validated
 
 
-def picture(*channels):
-    "2-D convolutions, each with half as many bands as the one before; the first also halves the frames"
-    layer = lambda i, a, b: [nn.Conv2d(a, b, (5, 3), (2, 1 if i else 2), (2, 1)), nn.BatchNorm2d(b), nn.GELU()]
-    return nn.Sequential(*(part for i, (a, b) in enumerate(zip((1, *channels), channels)) for part in layer(i, a, b)))
+def maps_of(*channels, strides):
+    "2-D convolutions, each with half as many bands as the one before"
+    layer = lambda stride, a, b: [nn.Conv2d(a, b, (5, 3), (2, stride), (2, 1)), nn.BatchNorm2d(b), nn.GELU()]
+    return nn.Sequential(*(part for stride, a, b in zip(strides, channels, channels[1:]) for part in layer(stride, a, b)))
 
 
-@encoders.register('tcn2d')
-class TCN2d(TCN):
-    "A TCN whose stem reads 2-D convolutions of log-mel and of log-CQT, band by band"
-    sizes = dict(small=dict(width=128))
-    def __init__(self, sr: int = 22_050, width: int = 128, blocks: int = 6, front_hop: int = 512):
-        super().__init__(sr, width, blocks, front_hop)
-        self.mel, self.cqt = picture(16, 16), picture(16, 16)
-        self.stem = nn.Conv1d(16 * (32 + 21), width, 3, padding=1)
+class Beside(nn.Module):
+    "A stem to which the mean and the maximum over the bands of 2-D convolutions of log-mel are added; `shared` begins with the stem's own maps"
+    def __init__(self, stem, width, shared):
+        super().__init__()
+        self.stem, self.shared = stem, shared
+        self.maps = maps_of(16, 32, 64, strides=(1, 1)) if shared else maps_of(1, 16, 32, 64, strides=(2, 1, 1))
+        self.side = nn.Conv1d(2 * 64, width, 1)
 
-    def first(self, front):
-        mel, cqt = front[:, None].split([128, 84], 2)
-        return self.stem(torch.cat([self.mel(mel).flatten(1, 2), self.cqt(cqt).flatten(1, 2)], 1))
-
-    def frames(self, wave, analysis=None):
-        outs = [self.first(self.front_norm(self.front(wave, analysis)))]
-        for block in self.blocks: outs.append(block(outs[-1]))
-        return outs
+    def forward(self, bands):
+        mel, cqt = bands[:, None].split([128, 84], 2)
+        if self.shared:
+            mel = self.stem.mel(mel)
+            stem = self.stem.mix(torch.cat([mel.flatten(1, 2), self.stem.cqt(cqt).flatten(1, 2)], 1))
+        else: stem = self.stem(bands)
+        maps = self.maps(mel)
+        return stem + self.side(torch.cat([maps.mean(2), maps.amax(2)], 1))
 
 
 @encoders.register('tcn_beside_2d')
-class TCNBeside2d(TCN2d):
-    "A TCN to whose stem the mean and the maximum over the bands of 2-D convolutions of log-mel are added"
+class TCNBeside2d(TCN):
+    "A TCN with 2-D convolutions beside its stem"
     def __init__(self, sr: int = 22_050, width: int = 128, blocks: int = 6, front_hop: int = 512):
-        TCN.__init__(self, sr, width, blocks, front_hop)
-        self.mel = picture(16, 32, 64)
-        self.side = nn.Conv1d(2 * 64, width, 1)
+        super().__init__(sr, width, blocks, front_hop)
+        self.stem = Beside(self.stem, width, shared=False)
 
-    def first(self, front):
-        maps = self.mel(front[:, None, :128])
-        return self.stem(front) + self.side(torch.cat([maps.mean(2), maps.amax(2)], 1))
+
+@encoders.register('tcn2d_beside')
+class TCN2dBeside(TCN2d):
+    "Both: 2-D convolutions in the stem, and further ones beside it"
+    def __init__(self, sr: int = 22_050, width: int = 128, blocks: int = 6, front_hop: int = 512):
+        super().__init__(sr, width, blocks, front_hop=front_hop)
+        self.stem = Beside(self.stem, width, shared=True)
+
+
+@encoders.register('tcn2d_level')
+class TCN2dLevel(TCN2d):
+    "The package's `tcn2d` with both spectrograms relative to their largest value: louder or softer music gives the same"
+    def front(self, wave, analysis=None):
+        analysis = analysis or Analysis(wave, self.sr, self.front_hop)
+        return torch.cat([x - x.amax((1, 2), keepdim=True) for x in (analysis.logmel, analysis.logcqt)], 1)
 
 
 music = worker_sets['music']
 def masked(share): return ','.join(w[:-1] + f', masked={share})' if w.startswith('clip(') else f'frame({w}, masked={share})' for w in music)
 
-of_study = { # changes that the study has made: rows of it
-    'as it is': 'tcn, music, equal',
-    'without mfcc': 'tcn, music without mfcc, equal',
-    'questions about pairs beside (relational)': 'tcn, relational, equal',
-    'gradnorm': 'tcn, music, gradnorm',
-}
+no_mfcc, relational = ','.join(w for w in music if 'mfcc' not in w), 'music,lim,gim,spc,order,ntxent'
+
 changes = { # settings that differ
-    '2-D stem': dict(encoder='tcn2d', epochs=7),
+    'as it is': {},
+    'without mfcc': dict(workers=no_mfcc),
+    '2-D stem': dict(encoder='tcn2d:small', epochs=7),
     '2-D convolutions beside': dict(encoder='tcn_beside_2d', epochs=6),
     'half of the frames hidden': dict(workers=masked(.5), epochs=7),
     'contrast of two crops of a track': dict(workers="music,ntxent(view='crops')", epochs=5),
@@ -81,15 +91,28 @@ changes = { # settings that differ
     'light distortions': dict(distortions='light', epochs=7),
     'contrast of two crops, distorted': dict(workers="music,ntxent(view='crops')", distortions='pase_plus', epochs=4),
 }
+together = { # the second round, after the 2-D stem had led the first
+    '2-D stem and beside': dict(encoder='tcn2d_beside', epochs=6),
+    '2-D stem, without mfcc': dict(encoder='tcn2d:small', workers=no_mfcc, epochs=7),
+    '2-D stem, relational': dict(encoder='tcn2d:small', workers=relational, epochs=7),
+    '2-D stem, twice as wide': dict(encoder='tcn2d', epochs=5),
+    '2-D stem of twice as many maps': dict(encoder='tcn2d(width=128, maps=32)', epochs=5),
+    '2-D stem, without mfcc, gradnorm': dict(encoder='tcn2d:small', workers=no_mfcc, weighting='gradnorm', epochs=6),
+}
+longer = { # the third round, of about 2,000 steps; the first is the recipe of `mtssl-base`
+    '2-D stem, without mfcc, twice as wide': dict(encoder='tcn2d', workers=no_mfcc, epochs=20),
+    '2-D stem, without mfcc, three times as wide': dict(encoder='tcn2d(width=384)', workers=no_mfcc, epochs=20),
+    '2-D stem, without mfcc, twice as wide, without its level': dict(encoder='tcn2d_level', workers=no_mfcc, epochs=20),
+}
+rounds = changes | together | longer
 
 
 def pretrained(name, seed, study, folder, out):
     "The run of a change and a seed, made or continued if need be"
-    if name in of_study: return folder/'cells'/f'{of_study[name]}, seed {seed}'
     run = out/f'{name}, seed {seed}'
     shared = dict(quiet=True, device='cpu', cbs=[CostCallback(run)])
     if (run/'checkpoints'/'last.pt').exists(): resume(run, **shared)
-    else: pretrain(open_music(study, folder), run, **shared, **study.pretrain | dict(encoder='tcn:small', workers='music', seed=seed) | changes[name])
+    else: pretrain(open_music(study, folder), run, **shared, **study.pretrain | dict(encoder='tcn:small', workers='music', seed=seed) | rounds[name])
     return run
 
 
@@ -109,7 +132,7 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('study', type=Path, help='folder of the study `answer`')
     parser.add_argument('--out', type=Path, required=True, help='folder for the runs')
-    parser.add_argument('--changes', nargs='*', default=[*of_study, *changes], help='some of: ' + '; '.join([*of_study, *changes]))
+    parser.add_argument('--changes', nargs='*', default=list(rounds), help='some of: ' + '; '.join(list(rounds)))
     parser.add_argument('--seeds', type=int, nargs='*', default=[0, 1])
     parser.add_argument('--csv', type=Path, required=True)
     parser.add_argument('--jobs', type=int, default=2)

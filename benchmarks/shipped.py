@@ -2,12 +2,12 @@
 
     mtssl study answer --root DATA --out runs/answer    # decodes the sets; its cells are not needed, Ctrl-C ends it
     python benchmarks/shipped.py runs/answer --csv nbs/shipped.csv
-    python benchmarks/shipped.py runs/answer --curve runs/base --csv nbs/shipped_curve.csv
+    python benchmarks/shipped.py runs/answer --curve runs/base runs/seed_0 runs/seed_1 runs/seed_2 --csv nbs/shipped_curve.csv
 
 Rows: chance, hand-crafted features, each model, and its architecture random-initialised three times, calibrated on the study's
 music. Tasks: those of the study's sets; sets with folds are judged on all clips, each by a probe that did not hear its group. Two
 amounts of labels: all, and 10 per class, drawn three times. The paired differences of each model to every other row go into a file
-of the same name with `_differences`, with intervals over groups and seeds. `--curve` judges the encoders that a run kept after its epochs, on
+of the same name with `_differences`, with intervals over groups and seeds. `--curve` judges the encoders that runs kept after their epochs, on
 the clips that are not for tests, in five folds by group.
 """
 import argparse
@@ -104,7 +104,7 @@ def curve(run, folder, jobs):
         dataset = open_sets(folder)[name]
         return [dict(step=step, **row) for step, X in embed_set(models, dataset, bs=8, quiet=True).items() for row in validated(X, name, dataset)]
     rows = [row for rows in Parallel(jobs)(delayed(alone)(of_set, name) for name in open_sets(folder)) for row in rows]
-    return pd.DataFrame(rows).sort_values(['step', 'task']).round(4)
+    return pd.DataFrame(rows).sort_values(['step', 'task']).round(4).assign(run=run.name)
 
 
 def validated(vectors, name, dataset):
@@ -122,12 +122,12 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('study', type=Path, help='folder of the study `answer`')
     parser.add_argument('--models', nargs='*', default=list(shipped_models()), help='of the package; by default all')
-    parser.add_argument('--curve', type=Path, help='a run that kept its encoders')
+    parser.add_argument('--curve', type=Path, nargs='*', help='runs that kept their encoders')
     parser.add_argument('--csv', type=Path, required=True)
     parser.add_argument('--jobs', type=int, default=2)
     args = parser.parse_args()
     study = replace(read_study('answer', '.'), amounts=amounts)
-    if args.curve: curve(args.curve, args.study, args.jobs).to_csv(args.csv, index=False)
+    if args.curve: pd.concat([curve(run, args.study, args.jobs) for run in args.curve]).to_csv(args.csv, index=False)
     else:
         summary, differences = tables(judge_models(args.models, study, args.study, args.jobs), args.models)
         summary.to_csv(args.csv, index=False)

@@ -5,10 +5,11 @@
     python benchmarks/shipped.py runs/answer --curve runs/base runs/seed_0 runs/seed_1 runs/seed_2 --csv nbs/shipped_curve.csv
 
 Rows: chance, hand-crafted features, each model, and its architecture random-initialised three times, calibrated on the study's
-music. Tasks: those of the study's sets; sets with folds are judged on all clips, each by a probe that did not hear its group. Two
-amounts of labels: all, and 10 per class, drawn three times. The paired differences of each model to every other row go into a file
-of the same name with `_differences`, with intervals over groups and seeds. `--curve` judges the encoders that runs kept after their epochs, on
-the clips that are not for tests, in five folds by group.
+music; so is `tcn`, whose random weights are better than those of the models' own architecture. Tasks: those of the study's sets; sets
+with folds are judged on all clips, each by a probe that did not hear its group. Two amounts of labels: all, and 10 per class, drawn
+three times. The paired differences of each model to every other row go into a file of the same name with `_differences`, with intervals
+over groups and seeds. `--curve` judges the encoders that runs kept after their epochs, on the clips that are not for tests, in five
+folds by group.
 """
 import argparse
 from dataclasses import replace
@@ -19,7 +20,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from mtssl.core.shipped import shipped_models
-from mtssl.encoding.encoder import Encoder
+from mtssl.encoding.encoder import Encoder, encoders
 from mtssl.probing.baselines import embed_set, handcrafted, row_titles, untrained
 from mtssl.probing.folds import probe_folds
 from mtssl.probing.probe_models import group_folds
@@ -59,9 +60,9 @@ def judge_hand(study, folder):
 
 
 def judge_model(name, seed, study, folder):
-    "The row of a model of the package (seed: None), or of its architecture, random-initialised"
+    "The row of a model of the package (seed: None), or of its architecture or an encoder's, random-initialised"
     sets = open_sets(folder)
-    encoder = Encoder.from_pretrained(name, device='cpu')
+    encoder = encoders.make(name) if name in encoders else Encoder.from_pretrained(name, device='cpu')
     if seed is not None: encoder = calibrated(encoder.config, seed, study, open_music(study, folder))
     features = {n: embed_set(encoder, s, bs=8, quiet=True) for n, s in sets.items()}
     if seed is None: return probed(study, sets, features, name, 'pre-trained', range(3))
@@ -79,7 +80,8 @@ def table_of(judged):
 
 def judge_models(names, study, folder, jobs):
     "Lines and draws of all rows"
-    work = [(judge_hand, study, folder), *((judge_model, name, seed, study, folder) for name in names for seed in (None, 0, 1, 2))]
+    work = [(judge_hand, study, folder), *((judge_model, name, None, study, folder) for name in names),
+            *((judge_model, name, seed, study, folder) for name in (*names, 'tcn') for seed in range(3))]
     return [row for rows in Parallel(jobs)(delayed(alone)(*w) for w in work) for row in rows]
 
 

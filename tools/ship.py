@@ -65,7 +65,7 @@ def heard(corpus, data):
 def write_card(name, folder):
     "The card from the model's settings, its scores, and what is written about it by hand"
     table = pd.read_csv(root/'nbs'/'shipped.csv')
-    rows = table[(table['amount'] == 'all') & ((table['kind'] == 'baseline') | table['features'].str.startswith(name))]
+    rows = table[(table['amount'] == 'all') & ((table['kind'] == 'baseline') | table['features'].str.startswith((name, 'tcn, random')))]
     with tempfile.TemporaryDirectory() as temporary:
         rows.to_csv(scores := Path(temporary)/'scores.csv', index=False)
         text = model_card(Encoder.from_pretrained(name, device='cpu'), read_config(folder), history=read_history(folder), scores=scores,

@@ -19,7 +19,7 @@ from scipy.stats import t as student
 
 tables = dict(summary=lambda r: {r['features']: 1}, differences=lambda r: {r['features']: 1, r['than']: -1},
               points=lambda r: {r['features']: 1}, averages=lambda r: {name(r['workers'], r['weighting']): 1})
-signs = dict(together=(1, 0, 0, -1), interaction=(1, -1, -1, 1), workers=(0, 0, 1, -1), weighting=(0, 1, 0, -1))
+signs = dict(together=(1, 0, 0, -1), interaction=(1, -1, -1, 1))
 
 
 def name(workers, weighting): return f'tcn, {workers}, {weighting}'
@@ -70,13 +70,16 @@ def merge(report, lines, new):
     for table in (*tables, 'effects'):
         for i, row in enumerate(report[table]):
             if table == 'averages' and row['encoders'] > 1 or row.get('step') == 0 and table == 'points': continue
-            if table == 'effects' and (row['workers'] is None or row['effect'] in ('workers', 'weighting')): continue
+            if table == 'effects' and row['effect'] not in signs: continue
             weights = weights_of(table, row, base)
             if not changed & set(weights): continue
             report[table][i] = renewed(row, weights, scores, spread, before, free, row.get('step') if table == 'points' else None)
             if 'seeds' in row: report[table][i]['seeds'] = int(scores.seeds[row['features'], scores.last[row['features']], row['task']])
     for row in report['ranking']:
         if row['features'] in changed: row['score'] = round(scores.value[row['features'], scores.last[row['features']], 'mean'], 6)
+    tasks = pd.DataFrame([r for r in report['summary'] if r['kind'] == 'pre-trained' and not r['task'].startswith('mean')])
+    ranks = tasks.pivot(index='task', columns='features', values='value').rank(axis=1, ascending=False).mean()
+    for row in report['ranking']: row['mean_rank'] = round(float(ranks[row['features']]), 6)
     report['ranking'].sort(key=lambda r: -r['score'])
     for place, row in enumerate(report['ranking'], 1): row['rank'] = place
     return report, lines

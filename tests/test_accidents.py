@@ -177,7 +177,7 @@ def test_readme_as_a_plain_file(tmp_path):
     assert 'synth(' in lines and 'MusicEmbedder(' in lines
     (tmp_path/'readme.py').write_text(f"import multiprocessing; multiprocessing.set_start_method('spawn')\nprint('once')\n{lines}\nprint(len(test))\n")
     done = subprocess.run([sys.executable, '-W', 'ignore', 'readme.py'], cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0 and done.stdout.split()[::len(done.stdout.split()) - 1] == ['once', '16'], done
+    assert done.returncode == 0 and done.stdout.split()[::len(done.stdout.split()) - 1] == ['once', '40'], done
 
 
 def _in_daemon(music, out):

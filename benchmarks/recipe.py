@@ -61,8 +61,8 @@ class TCNBeside2d(TCN):
 @encoders.register('tcn2d_beside')
 class TCN2dBeside(TCN2d):
     "Both: 2-D convolutions in the stem, and further ones beside it"
-    def __init__(self, sr: int = 22_050, width: int = 128, blocks: int = 6, front_hop: int = 512):
-        super().__init__(sr, width, blocks, front_hop=front_hop)
+    def __init__(self, sr: int = 22_050, width: int = 128, blocks: int = 6, maps: int = 16, front_hop: int = 512):
+        super().__init__(sr, width, blocks, maps, front_hop)
         self.stem = Beside(self.stem, width, shared=True)
 
 

@@ -263,6 +263,7 @@ def load_probes(model, # folder that `save_probes` wrote, or its id on the Huggi
     with open_weights(path): pass
     return {name: _restored(name, task, read_weights(path, str(i)), path) for i, (name, task) in enumerate(tasks.items())}, way
 
+# %% ../../nbs/69_probing.classifier.ipynb #9bd92101
 @patch
 def save(self: Classifier,
          folder, # to make
@@ -283,6 +284,7 @@ def push_to_hub(self: Classifier,
     with tempfile.TemporaryDirectory() as folder:
         return push_folder(self.save(folder, name=repo_id, license=license), repo_id, **hub)
 
+# %% ../../nbs/69_probing.classifier.ipynb #9bd92102
 @patch(cls_method=True)
 def load(cls: Classifier,
          model, # folder that `save` wrote, or its id on the Hugging Face Hub

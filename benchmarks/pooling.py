@@ -4,8 +4,9 @@
     python benchmarks/pooling.py runs/answer --models mtssl-base mtssl-tiny --csv nbs/pooling.csv
 
 Every clip of the study's labelled sets is described once, by five statistics over time of every layer: mean, deviation, maximum, and the
-mean size of the change from frame to frame and over eight frames. Choices of layers and statistics are then judged on the clips that are
-not for tests, by a linear probe in five folds by group.
+mean size of the change from frame to frame and over eight frames. Choices of layers and statistics, and the package's choice whitened by
+principal components of 1,024 crops of the study's music, are then judged on the clips that are not for tests, by a linear probe in five
+folds by group.
 """
 import argparse
 from pathlib import Path
@@ -14,9 +15,14 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from mtssl.embedding.embedding import embed_waves
 from mtssl.encoding.encoder import Encoder
-from mtssl.studies.jobs import open_sets
+from mtssl.music.crops import RandomCrops
+from mtssl.probing.baselines import embed_set
+from mtssl.studies.jobs import open_music, open_sets
+from mtssl.studies.plan import read_study
 from shipped import alone, validated
+from sklearn.decomposition import PCA
 
 ways = {'mean': [0], 'mean, deviation': [0, 1], 'mean, deviation, maximum': [0, 1, 2], 'mean, deviation, change': [0, 1, 3],
         'mean, deviation, maximum, change': [0, 1, 2, 3], 'mean, deviation, both changes': [0, 1, 3, 4]}
@@ -51,7 +57,20 @@ def judged(name, folder, model, layers): # rows
     return rows
 
 
-def judge(model, name, folder): return judged(name, folder, model, described_set(model, name, folder))
+def whitened(model, name, folder): # rows
+    "The model's own vectors of one set, in full and as the largest principal components of music, each with a deviation of 1"
+    encoder, dataset, rows = Encoder.from_pretrained(model, device='cpu'), open_sets(folder)[name], []
+    crops = RandomCrops(open_music(read_study('answer', '.'), folder), 6., n=1024, silence=-60., seed=0)
+    music = np.stack([*embed_waves(encoder, (wave.numpy() for i in range(len(crops)) for wave in crops[[i]][0]))])
+    vectors = embed_set(encoder, dataset, bs=8, quiet=True)
+    for size in (256, 512):
+        found = PCA(size, whiten=True, svd_solver='full').fit(music).transform(vectors)
+        rows += [dict(model=model, layers='first, middle and last layer', statistics='mean, deviation, whitened', dim=size, **row)
+                 for row in validated(found, name, dataset)]
+    return rows
+
+
+def judge(model, name, folder): return [*judged(name, folder, model, described_set(model, name, folder)), *whitened(model, name, folder)]
 
 
 if __name__ == '__main__':

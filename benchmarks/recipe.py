@@ -4,9 +4,10 @@
     python benchmarks/recipe.py runs/answer --out runs/recipe --csv nbs/recipe.csv
 
 One thing at a time is moved from the study's own settings (tcn:small, workers `music`, equal weights, 1,000 steps), with the number of
-epochs that makes the CPU time about equal. The second round puts what led the first together, and the third makes it longer. Every run is
-judged on the clips of all sets that are not for tests, by a linear probe in five folds by group. Runs are kept in `--out`, and go on where
-they were stopped.
+epochs that makes the CPU time about equal. The second round puts what led the first together, and the third makes it longer. The fourth
+moves one thing at a time again, from `2-D stem, without mfcc`, and the fifth takes more steps of what led it.
+Every run is judged on the clips of all sets that are not for tests, by a linear probe in five folds by group. Runs are kept in `--out`,
+and go on where they were stopped; so is the music that some of them are made with.
 """
 import argparse
 from pathlib import Path
@@ -23,6 +24,7 @@ from mtssl.pretraining.workers import worker_sets
 from mtssl.probing.baselines import embed_set
 from mtssl.studies.jobs import CostCallback, open_music, open_sets, run_cost
 from mtssl.studies.plan import read_study
+from recipe_music import musics, other_music
 from shipped import alone, validated
 
 
@@ -74,6 +76,77 @@ class TCN2dLevel(TCN2d):
         return torch.cat([x - x.amax((1, 2), keepdim=True) for x in (analysis.logmel, analysis.logcqt)], 1)
 
 
+@encoders.register('tcn2d_level_beside')
+class TCN2dLevelBeside(TCN2dLevel):
+    "The same, and these largest values added to what leaves the stem"
+    def __init__(self, sr: int = 22_050, width: int = 128, blocks: int = 6, maps: int = 16, front_hop: int = 512):
+        super().__init__(sr, width, blocks, maps, front_hop)
+        self.level = nn.Linear(2, width)
+
+    def frames(self, wave, analysis=None):
+        analysis = analysis or Analysis(wave, self.sr, self.front_hop)
+        level = torch.stack([x.amax((1, 2)) for x in (analysis.logmel, analysis.logcqt)], 1) / 20 + 1
+        outs = [self.stem(self.front_norm(self.front(wave, analysis))) + self.level(level)[..., None]]
+        for block in self.blocks: outs.append(block(outs[-1]))
+        return outs
+
+
+class Squeezed(nn.Module):
+    "A residual block whose channels are each weighted by what the whole clip holds (Hu et al. 2018, arXiv 1709.01507)"
+    def __init__(self, block, width):
+        super().__init__()
+        self.block = block
+        self.weigh = nn.Sequential(nn.Linear(width, width // 8), nn.GELU(), nn.Linear(width // 8, width))
+
+    def forward(self, x):
+        change = self.block(x) - x
+        return x + change * (2 * torch.sigmoid(self.weigh(change.mean(-1))))[..., None]
+
+
+@encoders.register('tcn2d_squeezed')
+class TCN2dSqueezed(TCN2d):
+    "The package's `tcn2d` with squeeze-and-excitation"
+    def __init__(self, sr: int = 22_050, width: int = 128, blocks: int = 6, maps: int = 16, front_hop: int = 512):
+        super().__init__(sr, width, blocks, maps, front_hop)
+        self.blocks = nn.ModuleList(Squeezed(block, width) for block in self.blocks)
+
+
+class Deep(nn.Module):
+    "Three 2-D convolutions over each spectrogram where the package's stem has two"
+    def __init__(self, width, maps):
+        super().__init__()
+        self.mel, self.cqt = (maps_of(1, maps, maps, 2 * maps, strides=(2, 1, 1)) for _ in range(2))
+        self.mix = nn.Conv1d(2 * maps * (16 + 11), width, 3, padding=1)
+
+    def forward(self, bands):
+        mel, cqt = bands[:, None].split([128, 84], 2)
+        return self.mix(torch.cat([self.mel(mel).flatten(1, 2), self.cqt(cqt).flatten(1, 2)], 1))
+
+
+@encoders.register('tcn2d_deep_stem')
+class TCN2dDeepStem(TCN2d):
+    "The package's `tcn2d` with a deeper stem"
+    def __init__(self, sr: int = 22_050, width: int = 128, blocks: int = 6, maps: int = 16, front_hop: int = 512):
+        super().__init__(sr, width, blocks, maps, front_hop)
+        self.stem = Deep(width, maps)
+
+
+@encoders.register('tcn2d_deep')
+class TCN2dDeep(TCN2d):
+    "The package's `tcn2d` with a small network for every frame behind each block"
+    def __init__(self, sr: int = 22_050, width: int = 128, blocks: int = 6, maps: int = 16, front_hop: int = 512):
+        super().__init__(sr, width, blocks, maps, front_hop)
+        layers = lambda: [nn.BatchNorm1d(width), nn.GELU(), nn.Conv1d(width, 2 * width, 1), nn.GELU(), nn.Conv1d(2 * width, width, 1)]
+        self.small = nn.ModuleList(nn.Sequential(*layers()) for _ in range(blocks))
+
+    def frames(self, wave, analysis=None):
+        outs = [self.stem(self.front_norm(self.front(wave, analysis)))]
+        for block, small in zip(self.blocks, self.small):
+            x = block(outs[-1])
+            outs.append(x + small(x))
+        return outs
+
+
 music = worker_sets['music']
 def masked(share): return ','.join(w[:-1] + f', masked={share})' if w.startswith('clip(') else f'frame({w}, masked={share})' for w in music)
 
@@ -104,7 +177,26 @@ longer = { # the third round, of about 2,000 steps; the first is the recipe of `
     '2-D stem, without mfcc, three times as wide': dict(encoder='tcn2d(width=384)', workers=no_mfcc, epochs=20),
     '2-D stem, without mfcc, twice as wide, without its level': dict(encoder='tcn2d_level', workers=no_mfcc, epochs=20),
 }
-rounds = changes | together | longer
+small = dict(encoder='tcn2d:small', workers=no_mfcc, epochs=7)
+one_by_one = { # the fourth round, each moved from '2-D stem, without mfcc'; a music is one of `recipe_music`
+    **{f'small: {name}': small | dict(music=name) for name in musics},
+    'small: relative to its level, level beside': small | dict(encoder='tcn2d_level_beside'),
+    'small: squeeze-and-excitation': small | dict(encoder='tcn2d_squeezed'),
+    'small: three 2-D convolutions': small | dict(encoder='tcn2d_deep_stem', epochs=6),
+    'small: a network behind each block': small | dict(encoder='tcn2d_deep'),
+    'small: workers of clip(logmel), cqt, clip(cqt), too': small | dict(workers=no_mfcc + ',clip(logmel),cqt,clip(cqt)'),
+    'small: workers of harmonic and percussive, too': small | dict(workers=no_mfcc + ',harmonic,percussive,clip(harmonic),clip(percussive)'),
+    'small: crops of 3 s, twice as many': small | dict(seconds=3, bs=32, crops_per_epoch=3200),
+    'small: crops of 12 s, half as many': small | dict(seconds=12, bs=8, crops_per_epoch=800),
+    'small: twice the learning rate': small | dict(lr=3e-3),
+    'small: four times the learning rate': small | dict(lr=6e-3),
+}
+second = { # the fifth, of about 2,000 steps again; the second is the recipe of `mtssl-base`
+    '2-D stem, without mfcc, twice as wide, synthesised music only': dict(encoder='tcn2d', workers=no_mfcc, epochs=20, music='synthesised music only'),
+    '2-D stem, without mfcc, twice as wide, more synthesised music, twice the learning rate':
+        dict(encoder='tcn2d', workers=no_mfcc, lr=3e-3, epochs=20, music='more synthesised music, too'),
+}
+rounds = changes | together | longer | one_by_one | second
 
 
 def pretrained(name, seed, study, folder, out):
@@ -112,7 +204,10 @@ def pretrained(name, seed, study, folder, out):
     run = out/f'{name}, seed {seed}'
     shared = dict(quiet=True, device='cpu', cbs=[CostCallback(run)])
     if (run/'checkpoints'/'last.pt').exists(): resume(run, **shared)
-    else: pretrain(open_music(study, folder), run, **shared, **study.pretrain | dict(encoder='tcn:small', workers='music', seed=seed) | rounds[name])
+    else:
+        settings = study.pretrain | dict(encoder='tcn:small', workers='music', seed=seed) | rounds[name]
+        heard, corpus = settings.pop('music', None), open_music(study, folder)
+        pretrain(other_music(heard, corpus, out) if heard else corpus, run, **shared, **settings)
     return run
 
 

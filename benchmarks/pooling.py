@@ -65,7 +65,7 @@ def whitened(model, name, folder): # rows
     vectors = embed_set(encoder, dataset, bs=8, quiet=True)
     for size in (256, 512):
         found = PCA(size, whiten=True, svd_solver='full').fit(music).transform(vectors)
-        rows += [dict(model=model, layers='first, middle and last layer', statistics='mean, deviation, whitened', dim=size, **row)
+        rows += [dict(model=model, layers='first, middle and last layer', statistics=f'mean, deviation, whitened to {size}', dim=size, **row)
                  for row in validated(found, name, dataset)]
     return rows
 

@@ -191,7 +191,7 @@ one_by_one = { # the fourth round, each moved from '2-D stem, without mfcc'; a m
     'small: twice the learning rate': small | dict(lr=3e-3),
     'small: four times the learning rate': small | dict(lr=6e-3),
 }
-second = { # the fifth, of about 2,000 steps again; the second is the recipe of `mtssl-base`
+second = { # the fifth, of about 2,000 steps again
     '2-D stem, without mfcc, twice as wide, synthesised music only': dict(encoder='tcn2d', workers=no_mfcc, epochs=20, music='synthesised music only'),
     '2-D stem, without mfcc, twice as wide, more synthesised music, twice the learning rate':
         dict(encoder='tcn2d', workers=no_mfcc, lr=3e-3, epochs=20, music='more synthesised music, too'),

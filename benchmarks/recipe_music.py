@@ -1,6 +1,6 @@
 """Other music to pre-train on than that of the study `answer`, for `recipe.py`: each a store beside its runs, made if need be.
 
-    python benchmarks/recipe_music.py runs/answer 'more synthesised music, too' --out stores    # what `mtssl-base` hears
+    python benchmarks/recipe_music.py runs/answer 'more synthesised music, too' --out stores    # what `mtssl-tiny` heard
 """
 import argparse
 from functools import partial

@@ -2,7 +2,7 @@
 
     mtssl study answer --root DATA --out runs/answer    # decodes the sets; its cells are not needed, Ctrl-C ends it
     python benchmarks/shipped.py runs/answer --csv nbs/shipped.csv
-    python benchmarks/shipped.py runs/answer --curve runs/base runs/seed_0 runs/seed_1 runs/seed_2 --csv nbs/shipped_curve.csv
+    python benchmarks/shipped.py runs/answer --curve runs/base runs/long runs/seed_0 runs/seed_1 runs/seed_2 --csv nbs/shipped_curve.csv
 
 Rows: chance, hand-crafted features, each model, and its architecture random-initialised three times, calibrated on the study's
 music; so is `tcn`, whose random weights are better than those of the models' own architecture. Tasks: those of the study's sets; sets

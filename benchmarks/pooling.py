@@ -58,7 +58,7 @@ def judged(name, folder, model, layers): # rows
 
 
 def whitened(model, name, folder): # rows
-    "The model's own vectors of one set, in full and as the largest principal components of music, each with a deviation of 1"
+    "The largest principal components of music in the model's own vectors of one set, each with a deviation of 1"
     encoder, dataset, rows = Encoder.from_pretrained(model, device='cpu'), open_sets(folder)[name], []
     crops = RandomCrops(open_music(read_study('answer', '.'), folder), 6., n=1024, silence=-60., seed=0)
     music = np.stack([*embed_waves(encoder, (wave.numpy() for i in range(len(crops)) for wave in crops[[i]][0]))])

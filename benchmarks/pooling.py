@@ -57,20 +57,19 @@ def judged(name, folder, model, layers): # rows
     return rows
 
 
-def whitened(model, name, folder): # rows
-    "The largest principal components of music in the model's own vectors of one set, each with a deviation of 1"
-    encoder, dataset, rows = Encoder.from_pretrained(model, device='cpu'), open_sets(folder)[name], []
+def judge(model, name, folder): return judged(name, folder, model, described_set(model, name, folder))
+
+
+def whitened(model, folder): # rows
+    "The model's own vectors of every set, as the largest principal components of music, each with a deviation of 1"
+    encoder, rows = Encoder.from_pretrained(model, device='cpu'), []
     crops = RandomCrops(open_music(read_study('answer', '.'), folder), 6., n=1024, silence=-60., seed=0)
-    music = np.stack([*embed_waves(encoder, (wave.numpy() for i in range(len(crops)) for wave in crops[[i]][0]))])
-    vectors = embed_set(encoder, dataset, bs=8, quiet=True)
-    for size in (256, 512):
-        found = PCA(size, whiten=True, svd_solver='full').fit(music).transform(vectors)
+    components = PCA(512, whiten=True, svd_solver='full').fit([*embed_waves(encoder, (crops[i][0].numpy() for i in range(len(crops))))])
+    for name, dataset in open_sets(folder).items():
+        found = components.transform(embed_set(encoder, dataset, bs=8, quiet=True))
         rows += [dict(model=model, layers='first, middle and last layer', statistics=f'mean, deviation, whitened to {size}', dim=size, **row)
-                 for row in validated(found, name, dataset)]
+                 for size in (256, 512) for row in validated(found[:, :size], name, dataset)]
     return rows
-
-
-def judge(model, name, folder): return [*judged(name, folder, model, described_set(model, name, folder)), *whitened(model, name, folder)]
 
 
 if __name__ == '__main__':
@@ -80,6 +79,6 @@ if __name__ == '__main__':
     parser.add_argument('--csv', type=Path, required=True)
     parser.add_argument('--jobs', type=int, default=2)
     args = parser.parse_args()
-    work = [(judge, model, name, args.study) for model in args.models for name in open_sets(args.study)]
+    work = [*((judge, model, name, args.study) for model in args.models for name in open_sets(args.study)), *((whitened, model, args.study) for model in args.models)]
     rows = [row for rows in Parallel(args.jobs)(delayed(alone)(*w) for w in work) for row in rows]
     pd.DataFrame(rows).round(4).to_csv(args.csv, index=False)
